@@ -1,0 +1,35 @@
+"""Connects to the Ray cluster: the one this process belongs to, or a local one."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def connect() -> None:
+    """Connects once. In a Ray job, or with RAY_ADDRESS set, to that cluster; otherwise a local one is started.
+
+    A local cluster gets more logical CPUs than there are cores: Ray counts CPUs by request, and the data tasks beside
+    two workers would otherwise never start on a small machine.
+    """
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    import ray
+
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        return
+    cores = os.cpu_count() or 1
+    ray.init(num_cpus=cores + max(2, cores // 4), include_dashboard=False, logging_level=logging.WARNING)
+    quiet_ray_data()
+
+
+def quiet_ray_data() -> None:
+    """Keeps Ray Data's announcements of every pipeline out of the way; its errors stay."""
+    import ray.data  # noqa: F401, its import sets the level that is changed here
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,95 @@
+"""Paths on any storage that pyarrow knows: a local folder, s3://, gs://, hdfs://."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+from crlft_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder on a filesystem. Pickles, so tasks on other nodes can use it."""
+
+    filesystem: Any
+    """A `pyarrow.fs.FileSystem`."""
+    path: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> Place:
+        """From a local path or a URI such as s3://bucket/folder?region=…; credentials come from the environment."""
+        text = str(path)
+        if "://" not in text:
+            return cls(fs.LocalFileSystem(), str(Path(text).absolute()))
+        try:
+            filesystem, inside = fs.FileSystem.from_uri(text)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{text.partition('?')[0]}: this storage cannot be opened: {error}") from None
+        return cls(filesystem, inside)
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def info(self) -> Any:
+        """`pyarrow.fs.FileInfo` (type, size, mtime_ns)."""
+        return self.filesystem.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        return bool(self.info().type != fs.FileType.NotFound)
+
+    def is_folder(self) -> bool:
+        return bool(self.info().type == fs.FileType.Directory)
+
+    def make_folder(self) -> Place:
+        self.filesystem.create_dir(self.path, recursive=True)
+        return self
+
+    def remove(self) -> None:
+        """Removes a file or a folder with all it holds; nothing there is fine."""
+        kind = self.info().type
+        if kind == fs.FileType.Directory:
+            self.filesystem.delete_dir(self.path)
+        elif kind == fs.FileType.File:
+            self.filesystem.delete_file(self.path)
+
+    def move_to(self, target: Place) -> None:
+        """Renames; on a local disk in one step."""
+        self.filesystem.move(self.path, target.path)
+
+    def children(self) -> list[Place]:
+        """What a folder holds, by name."""
+        infos = self.filesystem.get_file_info(fs.FileSelector(self.path))
+        return sorted((Place(self.filesystem, info.path) for info in infos), key=lambda place: place.path)
+
+    def read_bytes(self) -> bytes:
+        with self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode("utf-8")
+
+    def write_bytes(self, content: bytes) -> None:
+        """Writes to a temporary name first, so that no half-written file is ever seen."""
+        target = Place(self.filesystem, f"{self.path}.{os.getpid()}.part")
+        with target.filesystem.open_output_stream(target.path) as stream:
+            stream.write(content)
+        target.move_to(self)
+
+    def write_text(self, text: str) -> None:
+        self.write_bytes(text.encode("utf-8"))

@@ -1,0 +1,76 @@
+"""From conversations to ids: the template renders, the whole text is tokenised once, offsets tell what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crlft_ray.conversations.conversation import Conversation
+from crlft_ray.templates.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation as the model sees it."""
+
+    input_ids_T: npt.NDArray[np.int32]  # noqa: N815
+    spans: list[tuple[int, int, float]]
+    """What is learned: [start, end) in `input_ids_T`, and the message's weight."""
+
+
+def encode(tokenizer: ChatTokenizer, conversations: Sequence[Conversation], conditions: Sequence[str]) -> list[Encoded]:
+    """Tokenises each conversation under its condition.
+
+    The learned spans are the assistant messages with their ends of turn; a message of weight 0 is none.
+    """
+    texts, char_spans = render(tokenizer.template, conversations, conditions)
+    encodings = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+    return [
+        _encoded(encoding, spans, conversation)
+        for encoding, spans, conversation in zip(encodings, char_spans, conversations, strict=True)
+    ]
+
+
+def render(
+    template: str, conversations: Sequence[Conversation], conditions: Sequence[str]
+) -> tuple[list[str], list[list[tuple[int, int]]]]:
+    """Renders conversations; also gives each assistant message's character span, its end of turn included."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    texts = [""] * len(conversations)
+    spans: list[list[tuple[int, int]]] = [[] for _ in conversations]
+    for condition in dict.fromkeys(conditions):
+        chosen = [index for index, other in enumerate(conditions) if other == condition]
+        rendered, found = render_jinja_template(
+            conversations=[conversations[index].messages() for index in chosen],
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            condition=condition,
+        )
+        for index, text, char_spans in zip(chosen, rendered, found, strict=True):
+            texts[index], spans[index] = text, char_spans
+    return texts, spans
+
+
+def token_spans(
+    offsets: Sequence[tuple[int, int]], char_spans: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Turns character spans into token spans: a token belongs to a span that any of its characters lies in."""
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    first_chars, last_chars = np.asarray(char_spans, dtype=np.int64).reshape(-1, 2).T
+    # A token without characters (the prefix space that some tokenizers invent) belongs to what follows it.
+    first = np.minimum(np.searchsorted(ends, first_chars, side="right"), np.searchsorted(starts, first_chars))
+    last = np.searchsorted(starts, last_chars)
+    return list(zip(first.tolist(), last.tolist(), strict=True))
+
+
+def _encoded(encoding: object, char_spans: list[tuple[int, int]], conversation: Conversation) -> Encoded:
+    weights = [turn.weight for turn in conversation.turns if turn.role == "assistant"]
+    spans = token_spans(encoding.offsets, char_spans)  # type: ignore[attr-defined]
+    learned = [
+        (start, end, weight) for (start, end), weight in zip(spans, weights, strict=True) if weight != 0 and end > start
+    ]
+    return Encoded(np.asarray(encoding.ids, dtype=np.int32), learned)  # type: ignore[attr-defined]
