@@ -1,0 +1,36 @@
+"""A database with MLflow's schema in it, copied for each test: creating the schema takes seconds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from .helpers import Server
+
+
+@pytest.fixture(scope="session")
+def _schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(_schema: Path, tmp_path: Path) -> str:
+    shutil.copy(_schema, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def server(_schema: Path, tmp_path: Path) -> Iterator[Server]:
+    """Not started yet."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(_schema, folder / "server.db")
+    server = Server(folder)
+    yield server
+    server.kill()
