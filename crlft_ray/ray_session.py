@@ -6,11 +6,11 @@ import logging
 import os
 
 
-def connect() -> None:
+def connect(cpus: int | None = None) -> None:
     """Connects once. In a Ray job, or with RAY_ADDRESS set, to that cluster; otherwise a local one is started.
 
-    A local cluster gets more logical CPUs than there are cores: Ray counts CPUs by request, and the data tasks beside
-    two workers would otherwise never start on a small machine.
+    A local cluster gets `cpus` logical CPUs; by default more than there are cores: Ray counts CPUs by request, and the
+    data tasks beside two workers would otherwise never start on a small machine.
     """
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -18,13 +18,14 @@ def connect() -> None:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray
 
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
-        return
-    cores = os.cpu_count() or 1
-    ray.init(num_cpus=cores + max(2, cores // 4), include_dashboard=False, logging_level=logging.WARNING)
+    if not ray.is_initialized():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.WARNING)
+        else:
+            cores = os.cpu_count() or 1
+            ray.init(
+                num_cpus=cpus or cores + max(2, cores // 4), include_dashboard=False, logging_level=logging.WARNING
+            )
     quiet_ray_data()
 
 
