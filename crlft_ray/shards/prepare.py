@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from crlft_ray.shards.manifest import (
 )
 from crlft_ray.shards.merge import BucketCounts, merge_bucket
 from crlft_ray.shards.tokenise import PieceCounts, spill_piece
+from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, load_chat_tokenizer
 
@@ -134,11 +135,11 @@ def _prepare_in(
     pieces = [piece for file in files for piece in cut(file, piece_bytes)]
     buckets = max(1, size // _BUCKET_BYTES)
     spills = [scratch / "spill" / f"{number:06}.arrow" for number in range(len(pieces))]
-    counts = _run(
+    counts = run_tasks(
         spill_piece, list(zip(pieces, spills, strict=True)), config=config, tokenizer=tokenizer, buckets=buckets
     )
     _check_rejected(config, pieces, counts, scratch / REJECTED)
-    merged = _run(
+    merged = run_tasks(
         merge_bucket,
         [(bucket, scratch / f"shard-{bucket:05}.arrow") for bucket in range(buckets)],
         spills=spills,
@@ -151,32 +152,6 @@ def _prepare_in(
     (scratch / TOKENIZER).write_text(tokenizer.to_json())
     (scratch / MANIFEST).write_text(manifest.to_json())
     return manifest
-
-
-def _run(task: Callable[..., Any], items: Sequence[Any], **arguments: Any) -> list[Any]:
-    """Runs `task(*item, **arguments)` for every item as Ray Data tasks; results in the order of the items."""
-    import ray.data
-    from ray import cloudpickle
-
-    rows = [{"number": number, "item": cloudpickle.dumps(item)} for number, item in enumerate(items)]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    done = dataset.map(_call, fn_kwargs={"task": task, "arguments": arguments}).take_all()
-    results = [cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["number"])]
-    for result in results:
-        if isinstance(result, UserError):
-            raise result
-    return results
-
-
-def _call(row: dict[str, Any], task: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    from ray import cloudpickle
-
-    # User errors travel as values: Ray Data would wrap an exception in its own and print a trace.
-    try:
-        result = task(*cloudpickle.loads(row["item"]), **arguments)
-    except UserError as error:
-        result = error
-    return {"number": row["number"], "result": cloudpickle.dumps(result)}
 
 
 def _check_rejected(config: Config, pieces: Sequence[Piece], counts: Sequence[PieceCounts], report: Place) -> None:

@@ -1,0 +1,127 @@
+"""Held-out loss: the mean cross-entropy of assistant content, per class of conversation and per condition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from crlft_ray.conversations import Conversation, Turn
+from crlft_ray.model.batch import MicroBatch, empty_pack, micro_batch, pack_of_sequences
+from crlft_ray.shards.manifest import HELDOUT
+from crlft_ray.shards.pack import best_fit_decreasing
+from crlft_ray.storage import Place
+from crlft_ray.templates import ChatTokenizer, Encoded, encode
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ConversationLosses:
+    """Loss of C conversations under one condition."""
+
+    sums_C: Floats  # noqa: N815
+    """Sum of the cross-entropies of each conversation's content tokens."""
+    tokens_C: Floats  # noqa: N815
+
+    @property
+    def mean(self) -> float:
+        """Mean over all content tokens; NaN without any."""
+        tokens = float(self.tokens_C.sum())
+        return float(self.sums_C.sum()) / tokens if tokens else float("nan")
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> ConversationLosses:
+        """Of some of the conversations."""
+        return ConversationLosses(self.sums_C[chosen], self.tokens_C[chosen])
+
+
+def read_heldout(shards: Place, per_class: int | None) -> list[Conversation]:
+    """The held-out conversations of a shard folder; at most `per_class` of each class, those with the lowest id."""
+    place = shards / HELDOUT
+    found: dict[str, list[tuple[str, Conversation]]] = {}
+    for line in place.read_text().splitlines():
+        row = json.loads(line)
+        turns = tuple(Turn(turn["role"], turn["content"], turn["weight"]) for turn in row["turns"])
+        conversation = Conversation(row["class"], row["system"], turns)
+        found.setdefault(row["class"], []).append((row["id"], conversation))
+    return [conversation for rows in found.values() for _, conversation in sorted(rows)[:per_class]]
+
+
+def encode_content(
+    tokenizer: ChatTokenizer, conversations: Sequence[Conversation], condition: str, context: int
+) -> list[Encoded]:
+    """Tokenises under one condition; what counts is the assistants' content without its end of turn."""
+    end_of_turn = tokenizer.token_id(tokenizer.special["eos_token"])
+    encoded = []
+    for whole in encode(tokenizer, conversations, [condition] * len(conversations)):
+        ids_T = whole.input_ids_T[:context]
+        spans = [
+            (start, min(end - 1 if whole.input_ids_T[end - 1] == end_of_turn else end, context), 1.0)
+            for start, end, _ in whole.spans
+            if start < context
+        ]
+        encoded.append(Encoded(ids_T, [span for span in spans if span[1] > span[0]]))
+    return encoded
+
+
+@torch.no_grad()
+def conversation_losses(
+    model: Callable[[MicroBatch], torch.Tensor],
+    encoded: Sequence[Encoded],
+    pack_tokens: int,
+    device: torch.device,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> ConversationLosses:
+    """Loss of each conversation; with several ranks each takes a part and all get the whole (collective).
+
+    Args:
+        model: gives the cross-entropy of each learned token.
+        encoded: the conversations.
+        pack_tokens: slots of a pack.
+        device: the model's.
+        rank, world_size: of this process; every rank runs the same number of forward passes.
+    """
+    lengths = np.asarray([len(conversation.input_ids_T) for conversation in encoded], np.int64)
+    packs = best_fit_decreasing(lengths, max(pack_tokens, int(lengths.max(initial=0))))
+    totals = torch.zeros(2, len(encoded), dtype=torch.float64, device=device)
+    for turn in range(-(-len(packs) // world_size)):
+        number = turn * world_size + rank
+        if number >= len(packs):
+            # Takes part in the collectives of the others' forward pass.
+            model(micro_batch(empty_pack()).to(device))
+            continue
+        members = packs[number]
+        batch = micro_batch(pack_of_sequences([(encoded[n].input_ids_T, encoded[n].spans) for n in members])).to(device)
+        owners_L = torch.tensor(members, device=device)[batch.conversations_L]
+        ce_L = model(batch).double()
+        totals[0].index_add_(0, owners_L, ce_L)
+        totals[1].index_add_(0, owners_L, torch.ones_like(ce_L))
+    if world_size > 1:
+        torch.distributed.all_reduce(totals)
+    sums, tokens = totals.cpu().numpy()
+    return ConversationLosses(sums, tokens)
+
+
+def difference_interval(
+    first: ConversationLosses, second: ConversationLosses, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean loss of `first` minus that of `second` on the same conversations, and its 95 % bootstrap interval.
+
+    Conversations are resampled, because tokens of one conversation are not independent.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(first.sums_C)
+    if count == 0:
+        return float("nan"), float("nan"), float("nan")
+    drawn = rng.integers(0, count, size=(resamples, count))
+    means = [
+        part.sums_C[drawn].sum(axis=1) / np.maximum(part.tokens_C[drawn].sum(axis=1), 1) for part in (first, second)
+    ]
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    return first.mean - second.mean, float(low), float(high)

@@ -1,0 +1,86 @@
+"""The export: weights, tokenizer, chat template, generation config and model card in one folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.config import Config
+from crlft_ray.export.card import model_card
+from crlft_ray.export.weights import MAX_SHARD_BYTES, write_weights
+from crlft_ray.shards.manifest import Manifest
+from crlft_ray.storage import Place
+from crlft_ray.templates import ChatTokenizer
+
+
+def export_model(
+    model: Any,
+    tokenizer: ChatTokenizer,
+    config: Config,
+    manifest: Manifest,
+    target: Place,
+    *,
+    writes: bool = True,
+    steps: int = 0,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Writes `target` as a whole or not at all; collective on a partitioned model.
+
+    Whoever loads the folder and applies its chat template speaks to the `infer_as` class without knowing of
+    conditions.
+
+    Args:
+        model: the transformers model, plain or partitioned.
+        tokenizer: with its chat template.
+        config: of the run, for the model card.
+        manifest: of the shards, for the model card.
+        target: the folder; what is there is replaced.
+        writes: whether this rank writes.
+        steps: optimizer steps done, for the model card.
+        max_shard_bytes: largest weight file.
+    """
+    if not writes:
+        write_weights(model, None, max_shard_bytes)
+        return
+    # Beside the target where that is local, so that the move at the end is a rename.
+    beside = Path(target.path).parent if target.is_local else None
+    if beside is not None:
+        beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="export.", suffix=".part", dir=beside) as scratch:
+        folder = Path(scratch) / "export"
+        folder.mkdir()
+        write_weights(model, folder, max_shard_bytes)
+        _write_config(model, tokenizer, folder)
+        tokenizer.save(folder)
+        (folder / "README.md").write_text(model_card(config, manifest, steps), encoding="utf-8")
+        target.remove()
+        if target.is_local:
+            folder.rename(target.path)
+        else:
+            _upload(folder, target)
+
+
+def _write_config(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    ids = {f"{name.removesuffix('_token')}_token_id": tokenizer.token_id(text) for name, text in tokenizer.special.items()}
+    ids.pop("unk_token_id", None)
+    model.config.update(ids)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    generation = GenerationConfig(**ids, do_sample=False, max_length=tokenizer_limit(model, tokenizer))
+    generation.save_pretrained(folder)
+
+
+def tokenizer_limit(model: Any, tokenizer: ChatTokenizer) -> int:
+    """Most tokens of a conversation, prompt and reply."""
+    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def _upload(folder: Path, target: Place) -> None:
+    from pyarrow import fs
+
+    target.make_folder()
+    fs.copy_files(str(folder), target.path, destination_filesystem=target.filesystem)

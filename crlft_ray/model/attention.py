@@ -1,0 +1,100 @@
+"""Attention within each sequence of a pack; a conversation never sees another one.
+
+    keys     a a a b b
+    query a  x . . . .
+          a  x x . . .
+          a  x x x . .
+          b  . . . x .
+          b  . . . x x
+
+Shapes: T tokens of the pack, N query heads, K key heads, H head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+NAME = "crlft_varlen"
+
+
+def register() -> str:
+    """Makes the function known to transformers; returns the name for `attn_implementation`."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, packed_attention)
+    # The sequence lengths say it all; no mask is ever built.
+    AttentionMaskInterface.register(NAME, _no_mask)
+    return NAME
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    q_1NTH: torch.Tensor,
+    k_1KTH: torch.Tensor,
+    v_1KTH: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of each sequence on its own.
+
+    Args:
+        module: the attention layer; not used.
+        q_1NTH, k_1KTH, v_1KTH: queries, keys, values of the whole pack.
+        attention_mask: always None.
+        scaling: factor on the scores; 1/sqrt(H) by default.
+        cu_seq_lens_q: [sequences + 1], int32: where each sequence begins, and the end of the last.
+        max_length_q: tokens of the longest sequence.
+
+    Returns:
+        [1, T, N, H], and no attention weights.
+    """
+    assert attention_mask is None
+    if q_1NTH.is_cuda:
+        return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
+    gqa = q_1NTH.shape[1] != k_1KTH.shape[1]
+    lengths = cu_seq_lens_q.diff().tolist()
+    parts = [
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
+        for q, k, v in zip(
+            q_1NTH.split(lengths, dim=2), k_1KTH.split(lengths, dim=2), v_1KTH.split(lengths, dim=2), strict=True
+        )
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _varlen_kernel(
+    q_1NTH: torch.Tensor,
+    k_1KTH: torch.Tensor,
+    v_1KTH: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    max_length: int,
+    scaling: float | None,
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    out_TNH = varlen_attn(
+        q_1NTH[0].transpose(0, 1).contiguous(),
+        k_1KTH[0].transpose(0, 1).contiguous(),
+        v_1KTH[0].transpose(0, 1).contiguous(),
+        cu_seq_lens,
+        cu_seq_lens,
+        max_length,
+        max_length,
+        scale=scaling,
+        window_size=(-1, 0),
+        enable_gqa=q_1NTH.shape[1] != k_1KTH.shape[1],
+    )
+    assert isinstance(out_TNH, torch.Tensor)
+    return out_TNH[None]
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    return None

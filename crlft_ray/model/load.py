@@ -1,0 +1,104 @@
+"""Loads models for training and evaluation, and refuses those that our packed attention does not reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from crlft_ray.errors import UserError
+from crlft_ray.model import attention
+from crlft_ray.templates import ChatTokenizer
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def model_config(model: str, context: int | None = None) -> Any:
+    """The transformers config of a model that can be trained here.
+
+    Raises:
+        UserError: no config there, or the model's attention or output layer is not reproduced by ours (sliding
+            windows shorter than the context, soft caps, sinks, scaled logits).
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model: {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    unlike = _unlike(config, context)
+    if unlike:
+        raise UserError(
+            f"model: {model} ({config.model_type}) has {unlike}, which packed training does not reproduce; use a "
+            "model with full causal attention"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if context is not None and positions is not None and context > positions:
+        raise UserError(f"data.context: {context} is more than the {positions} positions that {model} knows")
+    return config
+
+
+def _unlike(config: Any, context: int | None) -> str | None:
+    window = getattr(config, "sliding_window", None)
+    slides = getattr(config, "use_sliding_window", True) and "full_attention" != _only_layer_type(config)
+    if window and slides and (context is None or window < context):
+        return f"sliding-window attention of {window} tokens"
+    if getattr(config, "attention_chunk_size", None):
+        return "chunked attention"
+    for key, name in (("attn_logit_softcapping", "soft-capped attention"), ("final_logit_softcapping", "soft-capped logits"),
+                      ("logits_scaling", "scaled logits"), ("logit_scale", "scaled logits")):  # fmt: skip
+        if getattr(config, key, None) not in (None, 1, 1.0):
+            return name
+    if config.model_type in {"gpt_oss", "mimo_v2_flash"}:
+        return "attention sinks"
+    if getattr(config, "is_encoder_decoder", False):
+        return "an encoder"
+    return None
+
+
+def _only_layer_type(config: Any) -> str | None:
+    types = set(getattr(config, "layer_types", None) or [])
+    return types.pop() if len(types) == 1 else None
+
+
+def load_model(model: str, precision: str) -> Any:
+    """The transformers model with our attention; under an active `HfDeepSpeedConfig` its parameters are partitioned."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        model, dtype=DTYPES[precision], attn_implementation=attention.register()
+    )
+
+
+def add_tokens(model: Any, tokenizer: ChatTokenizer) -> None:
+    """Gives the tokenizer's new tokens the mean of the known embeddings, and of the known output rows.
+
+    The embedding grows only where the model has no spare rows. Works on partitioned parameters; collective.
+    """
+    if not tokenizer.new_tokens:
+        return
+    new_ids = [tokenizer.token_id(token) for token in tokenizer.new_tokens]
+    if tokenizer.vocab_size > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(tokenizer.vocab_size, mean_resizing=False)
+    weights = [model.get_input_embeddings().weight]
+    if model.get_output_embeddings().weight is not weights[0]:
+        weights.append(model.get_output_embeddings().weight)
+    for weight in weights:
+        _set_to_mean(weight, new_ids)
+
+
+def _set_to_mean(weight: torch.nn.Parameter, new_ids: Sequence[int]) -> None:
+    if not hasattr(weight, "ds_id"):
+        _mean_rows(weight, new_ids)
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([weight], modifier_rank=0):
+        if torch.distributed.get_rank() == 0:
+            _mean_rows(weight, new_ids)
+
+
+def _mean_rows(weight: torch.nn.Parameter, new_ids: Sequence[int]) -> None:
+    with torch.no_grad():
+        weight[list(new_ids)] = weight[: min(new_ids)].float().mean(dim=0).to(weight.dtype)

@@ -1,0 +1,38 @@
+"""Runs a function over many items as Ray Data tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from crlft_ray.errors import UserError
+
+
+def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float = 1, **arguments: Any) -> list[Any]:
+    """Runs `task(*item, **arguments)` for every item, each as a task of its own; results in the order of the items.
+
+    Raises:
+        UserError: the first one that a task raised, without a trace.
+    """
+    import ray.data
+    from ray import cloudpickle
+
+    rows = [{"number": number, "item": cloudpickle.dumps(item)} for number, item in enumerate(items)]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    done = dataset.map(_call, fn_kwargs={"task": task, "arguments": arguments}, num_cpus=num_cpus).take_all()
+    results = [cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["number"])]
+    for result in results:
+        if isinstance(result, UserError):
+            raise result
+    return results
+
+
+def _call(row: dict[str, Any], task: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    from ray import cloudpickle
+
+    # User errors travel as values: Ray Data would wrap an exception in its own and print a trace.
+    try:
+        result = task(*cloudpickle.loads(row["item"]), **arguments)
+    except UserError as error:
+        result = error
+    return {"number": row["number"], "result": cloudpickle.dumps(result)}

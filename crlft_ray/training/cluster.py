@@ -1,0 +1,45 @@
+"""Can the cluster give what a run asks for?"""
+
+from __future__ import annotations
+
+import time
+
+from crlft_ray.config import Config
+from crlft_ray.errors import UserError
+
+_PATIENCE_S = 30.0
+"""How long an autoscaling cluster is given to announce more nodes."""
+
+
+def worker_resources(config: Config) -> dict[str, float]:
+    """Ray resources of one worker; the CPUs default to its threads."""
+    return {"CPU": float(config.train.threads_per_worker), **config.train.resources_per_worker}
+
+
+def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
+    """Waits a little for enough nodes; Ray Train itself would wait for ever.
+
+    Raises:
+        UserError: the workers do not fit.
+    """
+    resources = worker_resources(config)
+    deadline = time.monotonic() + patience_s
+    while (fits := _workers_that_fit(resources)) < config.train.workers:
+        if time.monotonic() >= deadline:
+            wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+            raise UserError(
+                f"train.workers: {config.train.workers} workers of {wanted} each do not fit into this cluster, which "
+                f"has room for {fits}; lower train.workers or train.resources_per_worker, or add nodes"
+            )
+        time.sleep(1.0)
+
+
+def _workers_that_fit(resources: dict[str, float]) -> int:
+    import ray
+
+    total = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            shares = [node["Resources"].get(name, 0.0) // amount for name, amount in resources.items() if amount > 0]
+            total += int(min(shares, default=0))
+    return total

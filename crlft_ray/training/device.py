@@ -1,0 +1,48 @@
+"""The one place that knows whether a worker computes on a GPU or on CPUs."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from crlft_ray.config import Config
+
+
+def uses_gpu(config: Config) -> bool:
+    """Whether workers ask for GPUs."""
+    return config.train.resources_per_worker.get("GPU", 0) > 0
+
+
+def backend(config: Config) -> str:
+    """The collective backend of torch."""
+    return "nccl" if uses_gpu(config) else "gloo"
+
+
+def prepare_process(config: Config) -> None:
+    """Settings that must stand before DeepSpeed is imported, and torch's threads."""
+    import torch
+
+    if not uses_gpu(config):
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        # DeepSpeed's shared-memory collectives bind threads of their own; gloo does the work here.
+        torch.set_num_threads(config.train.threads_per_worker)
+
+
+def torch_device(config: Config):  # type: ignore[no-untyped-def]
+    """This rank's `torch.device`."""
+    import torch
+
+    if uses_gpu(config):
+        import ray.train.torch
+
+        return ray.train.torch.get_device()
+    return torch.device("cpu")
+
+
+def peak_memory_gb(config: Config) -> float:
+    """Most memory this worker has used: of the GPU, or resident."""
+    if uses_gpu(config):
+        import torch
+
+        return float(torch.cuda.max_memory_allocated() / 1e9)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -1,0 +1,72 @@
+"""Builds the DeepSpeed ZeRO-3 engine of a rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crlft_ray.config import Config
+from crlft_ray.model.load import add_tokens, load_model
+from crlft_ray.model.packed import PackedModel
+from crlft_ray.templates import ChatTokenizer
+from crlft_ray.training.device import uses_gpu
+from crlft_ray.training.schedule import parameter_groups
+
+
+def deepspeed_config(config: Config) -> dict[str, Any]:
+    """Our DeepSpeed settings with the user's merged over them.
+
+    Gradients are accumulated and communicated in fp32: in bf16 they would differ by about 1 % from one split over
+    ranks to another.
+    """
+    ours: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        # How many micro-batches a step has varies; the loop says where a step ends.
+        "gradient_accumulation_steps": 1,
+        "bf16": {"enabled": config.train.precision == "bf16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+        "gradient_clipping": config.train.clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+        "zero_optimization": {"stage": 3, "overlap_comm": uses_gpu(config), "contiguous_gradients": True},
+    }
+    return _merged(ours, config.train.deepspeed)
+
+
+def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer) -> Any:
+    """The engine around a `PackedModel`; every rank calls it, the parameters are partitioned as they are loaded."""
+    import deepspeed
+    import torch
+    from transformers.integrations import HfDeepSpeedConfig
+
+    settings = deepspeed_config(config)
+    deepspeed.init_distributed(dist_backend=None if uses_gpu(config) else "gloo")
+    # transformers partitions parameters while loading as long as this object lives.
+    partitioning = HfDeepSpeedConfig(settings)
+    model = load_model(model_path, config.train.precision)
+    add_tokens(model, tokenizer)
+    model.train()
+    if config.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    packed = PackedModel(model)
+    offload = settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
+    optimizer_class = deepspeed.ops.adam.DeepSpeedCPUAdam if offload else torch.optim.AdamW
+    optimizer = optimizer_class(
+        parameter_groups(packed, config.train.weight_decay),
+        lr=0.0,
+        betas=config.train.betas,
+        eps=config.train.eps,
+        **({} if offload else {"fused": True}),
+    )
+    engine, *_ = deepspeed.initialize(model=packed, optimizer=optimizer, config=settings, dist_init_required=False)
+    engine.partitioning = partitioning
+    return engine
+
+
+def _merged(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(ours)
+    for key, value in theirs.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,78 @@
+"""Says which rank is missing when the others wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+
+class RankMissing(RuntimeError):
+    """A collective waited too long; the message names who did not come, and where they are."""
+
+
+class Watch:
+    """Keeps each rank's position where all ranks can read it, and turns a collective's time-out into an answer.
+
+    Positions lie in the store of torch's process group, which lives in a thread of its own on rank 0 and answers even
+    while rank 0 itself is stuck.
+    """
+
+    def __init__(self, store: Any, rank: int, world_size: int, timeout: float) -> None:
+        self._store = store
+        self._rank = rank
+        self._world_size = world_size
+        self._timeout = timeout
+        self._step = 0
+        self._count = 0
+        self._since = time.monotonic()
+        self._done = threading.Event()
+        self._place("start")
+
+    def begin_step(self, step: int) -> None:
+        """This rank begins step `step`."""
+        self._step = step
+        self.at("its beginning")
+
+    def at(self, position: str) -> None:
+        """This rank has come to `position` of its step."""
+        self._count += 1
+        self._since = time.monotonic()
+        self._place(position)
+
+    def missing(self) -> str:
+        """A sentence that names the ranks that are furthest behind, and their steps."""
+        places = [self._store.get(f"crlft/at/{rank}").decode().split("|") for rank in range(self._world_size)]
+        behind = min(int(count) for count, _, _ in places)
+        late = [
+            f"rank {rank} (step {step}, {position})"
+            for rank, (count, step, position) in enumerate(places)
+            if int(count) == behind
+        ]
+        if len(late) == self._world_size:
+            return f"all ranks are at step {self._step}: the network between them is stuck"
+        return f"{' and '.join(late)} did not come; rank {self._rank} waits at step {self._step}"
+
+    def __enter__(self) -> Watch:
+        threading.Thread(target=self._tell_when_stuck, daemon=True, name="crlft-watch").start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        waited = time.monotonic() - self._since
+        if isinstance(error, RuntimeError) and not isinstance(error, RankMissing) and waited > 0.9 * self._timeout:
+            raise RankMissing(f"a collective waited {waited:.0f} s: {self.missing()}") from error
+
+    def _place(self, position: str) -> None:
+        self._store.set(f"crlft/at/{self._rank}", f"{self._count}|{self._step}|{position}")
+
+    def _tell_when_stuck(self) -> None:
+        # NCCL's own watchdog may end the process without an exception in Python; then this line is all there is.
+        while not self._done.wait(min(10.0, self._timeout / 4)):
+            waited = time.monotonic() - self._since
+            if waited > 0.9 * self._timeout:
+                print(f"crlft: waiting for {waited:.0f} s: {self.missing()}", flush=True)
+                return

@@ -1,0 +1,226 @@
+"""What each Ray Train worker runs: load, resume, learn step by step, checkpoint, export."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+from crlft_ray.config import Config
+from crlft_ray.errors import UserError
+from crlft_ray.shards.manifest import Manifest
+from crlft_ray.shards.order import Order
+from crlft_ray.shards.shard import Pack
+from crlft_ray.shards.stream import stream
+from crlft_ray.storage import Place
+from crlft_ray.templates import ChatTokenizer
+from crlft_ray.training.checkpoint import RunState, load_latest, save
+from crlft_ray.training.device import peak_memory_gb, prepare_process
+from crlft_ray.training.schedule import lr_at, planned_steps
+
+MOST_NOT_FINITE = 10
+"""Steps in a row without a finite gradient after which a run gives up."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Everything a worker needs; pickled to each."""
+
+    config: Config
+    manifest: Manifest
+    shards: Place
+    export: Place
+    model_path: str
+    tokenizer: ChatTokenizer
+    peak_lr: float
+    run_id: str
+    recorder: Any
+    """Handle of the Recorder actor."""
+
+    @property
+    def order(self) -> Order:
+        config = self.config
+        packs_per_step = config.train.global_batch_tokens // config.data.pack_tokens
+        return Order(self.manifest.packs, packs_per_step, self.manifest.fingerprint, config.train.seed)
+
+
+def train_worker(job: TrainJob) -> dict[str, Any]:
+    """Trains to the planned end and exports; the same result on every rank, rank 0's reaches the driver.
+
+    A run that cannot go on returns `failed` with the reason: an exception would be retried by Ray Train.
+    """
+    prepare_process(job.config)
+    from crlft_ray.training.engine import build_engine
+
+    try:
+        engine = build_engine(job.config, job.model_path, job.tokenizer)
+    except UserError as error:
+        return {"failed": str(error), "user_error": True}
+    return _Run(job, engine).train()
+
+
+class _Run:
+    """One rank's part of a run, from its newest checkpoint on."""
+
+    def __init__(self, job: TrainJob, engine: Any) -> None:
+        import torch.distributed as dist
+
+        self._job = job
+        self._engine = engine
+        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
+        self._order = job.order
+        self._steps = planned_steps(job.config, self._order)
+        self._state = load_latest(engine) or RunState(
+            step=0,
+            packs_consumed=0,
+            world_size=self._world_size,
+            fingerprint=job.manifest.fingerprint,
+            seed=job.config.train.seed,
+            mlflow_run_id=job.run_id,
+            not_finite=0,
+            no_weight=0,
+            config=job.config.model_dump(mode="json", by_alias=True),
+        )
+
+    def train(self) -> dict[str, Any]:
+        import torch.distributed as dist
+
+        from crlft_ray.training.watch import Watch
+
+        first = self._order.step_at(self._state.packs_consumed)
+        store = dist.distributed_c10d._get_default_store()
+        watch = Watch(store, self._rank, self._world_size, self._job.config.train.collective_timeout)
+        with watch:
+            failed = self._loop(first, watch)
+        if failed:
+            return {"failed": failed, "user_error": False}
+        every = self._job.config.evaluate.every
+        if every and self._steps % every:
+            self._evaluate_heldout()
+        self._export()
+        return {"first_step": first, **asdict(self._state)}
+
+    def _loop(self, first: int, watch: Any) -> str | None:
+        """Runs the steps; returns why it had to stop."""
+        from crlft_ray.training.step import Stepper
+
+        config = self._job.config
+        stepper = Stepper(
+            self._engine, config.class_weights(), per_sequence=config.train.per_sequence, watch=watch
+        )
+        packs = self._packs(first)
+        in_a_row = 0
+        for step in range(first, self._steps):
+            began = time.perf_counter()
+            watch.begin_step(step)
+            taken = list(islice(packs, self._order.rank_packs(step, self._rank, self._world_size)))
+            waited = time.perf_counter() - began
+            lr = lr_at(
+                step, steps=self._steps, peak=self._job.peak_lr, warmup=config.train.warmup, final=config.train.final_lr
+            )
+            result = stepper.step(taken, self._order.micro_batches(step, self._world_size), lr)
+            self._advance(step, result.skipped)
+            self._record(step, result, lr, time.perf_counter() - began, waited)
+            in_a_row = in_a_row + 1 if result.skipped == "not finite" else 0
+            if in_a_row == MOST_NOT_FINITE:
+                return (
+                    f"steps {step - MOST_NOT_FINITE + 2} to {step + 1} had no finite loss or gradient; lower train.lr, "
+                    "or look for broken conversations with `crlft inspect`"
+                )
+            every = config.evaluate.every
+            if every and (step + 1) % every == 0:
+                watch.at("held-out evaluation")
+                self._evaluate_heldout()
+            if self._checkpoint_due(step + 1):
+                watch.at("checkpoint")
+                self._save()
+        return None
+
+    def _packs(self, first: int) -> Iterator[Pack]:
+        return stream(
+            self._job.shards,
+            self._job.manifest,
+            self._order,
+            first_step=first,
+            last_step=self._steps,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+
+    def _advance(self, step: int, skipped: str) -> None:
+        self._state = replace(
+            self._state,
+            step=step + 1,
+            packs_consumed=self._order.consumed(step + 1),
+            not_finite=self._state.not_finite + (skipped == "not finite"),
+            no_weight=self._state.no_weight + (skipped == "no weight"),
+        )
+
+    def _record(self, step: int, result: Any, lr: float, seconds: float, waited: float) -> None:
+        if self._rank:
+            return
+        names = self._job.config.class_names
+        metrics = {
+            "train/loss": result.loss,
+            "train/lr": lr,
+            "train/grad_norm": result.grad_norm,
+            "train/tokens_per_s": result.tokens / seconds,
+            "train/learned_tokens": float(result.learned_tokens),
+            "train/wait_s": waited,
+            "train/memory_gb": peak_memory_gb(self._job.config),
+            "train/skipped_not_finite": float(self._state.not_finite),
+            "train/skipped_no_weight": float(self._state.no_weight),
+        }
+        metrics |= {f"train/loss/{name}": loss for name, loss in zip(names, result.class_losses, strict=True)}
+        metrics |= {f"train/weight_share/{name}": s for name, s in zip(names, result.weight_shares, strict=True)}
+        # Not awaited: tracking never makes training wait. A class without a token in this step has no loss.
+        self._job.recorder.record.remote(step + 1, {k: v for k, v in metrics.items() if not math.isnan(v)})
+
+    def _checkpoint_due(self, done: int) -> bool:
+        end_of_epoch = done % self._order.steps_per_epoch == 0
+        return done == self._steps or end_of_epoch or done % self._job.config.train.checkpoint_every == 0
+
+    def _save(self) -> None:
+        save(self._engine, self._state, {"step": float(self._state.step)})
+
+    def _evaluate_heldout(self) -> None:
+        import torch
+
+        from crlft_ray.evaluation.heldout import conversation_losses, encode_content, read_heldout
+
+        config = self._job.config
+        conversations = read_heldout(self._job.shards, config.evaluate.heldout)
+        if not conversations:
+            return
+        metrics = {}
+        self._engine.eval()
+        for name, spec in config.classes.items():
+            encoded = encode_content(self._job.tokenizer, conversations, spec.condition, config.data.context)
+            losses = conversation_losses(
+                self._engine, encoded, config.data.pack_tokens, torch.device(self._engine.device),
+                rank=self._rank, world_size=self._world_size,
+            )  # fmt: skip
+            for other in config.class_names:
+                chosen = losses.of(torch.tensor([c.class_name == other for c in conversations]).numpy())
+                if not math.isnan(chosen.mean):
+                    metrics[f"heldout/{other}/as_{name}"] = chosen.mean
+        self._engine.train()
+        if self._rank == 0:
+            self._job.recorder.record.remote(self._state.step, metrics)
+
+    def _export(self) -> None:
+        import torch.distributed as dist
+
+        from crlft_ray.export import export_model
+
+        job = self._job
+        export_model(
+            self._engine.module.model, job.tokenizer, job.config, job.manifest, job.export,
+            writes=self._rank == 0, steps=self._state.step,
+        )  # fmt: skip
+        dist.barrier()
+
+
