@@ -75,7 +75,7 @@ def write_conversations(path: Path, count: int, seed: int = 0, longest: int = 40
     return path
 
 
-def raw_config(model: Path | str, output: Path | str, data: Path | str, **sections: Any) -> dict[str, Any]:
+def raw_config(model: Path | str, output: Path | str, source: Path | str, /, **sections: Any) -> dict[str, Any]:
     """A small valid config over one file of `write_conversations`; `sections` are merged over it."""
     raw: dict[str, Any] = {
         "model": str(model),
@@ -84,7 +84,7 @@ def raw_config(model: Path | str, output: Path | str, data: Path | str, **sectio
         "infer_as": "expert",
         "data": {
             "sources": [
-                {"path": str(data), "class": {"field": "rating", "ranges": {"expert": [8, 10], "mixed": [1, 7]}}}
+                {"path": str(source), "class": {"field": "rating", "ranges": {"expert": [8, 10], "mixed": [1, 7]}}}
             ],
             "context": 256,
             "pack_tokens": 512,
@@ -92,7 +92,8 @@ def raw_config(model: Path | str, output: Path | str, data: Path | str, **sectio
         "train": {"global_batch_tokens": 2048},
     }
     for name, section in sections.items():
-        raw[name] = {**raw[name], **section} if isinstance(raw.get(name), dict) else section
+        both = isinstance(section, dict) and isinstance(raw.get(name), dict)
+        raw[name] = {**raw[name], **section} if both else section
     return raw
 
 

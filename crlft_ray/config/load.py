@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from crlft_ray.config.checks import cross_checks
+from crlft_ray.config.problems import describe, without_problems
 from crlft_ray.config.schema import Config
+from crlft_ray.config.text import parse_yaml, to_yaml
 from crlft_ray.errors import UserError
 
 
@@ -23,7 +25,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -31,7 +33,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: must hold a mapping of config keys, not {type(raw).__name__}")
+        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise UserError(f"{path}: {found}; it must hold config keys such as model, output and data")
     for override in overrides:
         _apply(raw, override)
     return validate(raw, str(path))
@@ -43,110 +46,49 @@ def validate(raw: dict[str, Any], where: str) -> Config:
     Raises:
         UserError: with every error found.
     """
+    problems: list[str] = []
+    wrong_keys: set[str] = set()
     try:
-        config = Config.model_validate(raw)
+        config: Config | None = Config.model_validate(raw)
     except ValidationError as error:
-        problems = [_describe(detail) for detail in error.errors()]
-    else:
-        problems = _cross_checks(config)
+        problems, wrong_keys = describe(raw, error)
+        config = without_problems(raw)
+    if config is not None:
+        problems += cross_checks(config, wrong_keys)
         if not problems:
             return config
-    unique = list(dict.fromkeys(problems))
-    raise UserError(f"{where}: {len(unique)} thing(s) to mend:\n" + "\n".join(f"  {line}" for line in unique))
+    raise UserError(f"{where}: {len(problems)} thing(s) to mend:\n" + "\n".join(f"  {line}" for line in problems))
 
 
 def dump_config(config: Config) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal object."""
-    return yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return to_yaml(config.model_dump(mode="json", by_alias=True))
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals or not key:
+    *parents, last = key.split(".")
+    if not equals or not all([*parents, last]):
         raise UserError(f"--set {override}: write key.path=value, for instance --set train.workers=4")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not valid YAML: {error}") from None
-    if isinstance(parsed, str):
-        # YAML 1.1 reads 1e-4 as text; a user means the number.
-        try:
-            parsed = float(parsed)
-        except ValueError:
-            parsed = str(parsed)
     node: Any = raw
-    *parents, last = key.split(".")
     for part in parents:
-        child = node[_index(node, part, override)] if isinstance(node, list) else node.setdefault(part, {})
+        place = _place(node, part, override)
+        child = node[place] if isinstance(node, list) else node.get(place)
         if child is None:
-            child = node[part] = {}
+            child = node[place] = {}
         if not isinstance(child, dict | list):
             raise UserError(f"--set {override}: '{part}' holds a value, not a section")
         node = child
-    node[_index(node, last, override) if isinstance(node, list) else last] = parsed
+    node[_place(node, last, override)] = parsed
 
 
-def _index(node: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise UserError(f"--set {override}: '{part}' must be a list index below {len(node)}")
+def _place(node: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+    if isinstance(node, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(node):
+        raise UserError(f"--set {override}: '{part}' must be a number from 0 to {len(node) - 1}, a place in the list")
     return int(part)
-
-
-def _describe(detail: ErrorDetails) -> str:
-    # A union adds the tried type to the path; those parts are no keys of the file.
-    skipped = {"str", "float", "ClassByField", "CustomTemplate", "function-after"}
-    parts = [str(part) for part in detail["loc"]]
-    key = ".".join(part for part in parts if part not in skipped and "[" not in part) or "config"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif detail["type"] == "missing":
-        message = "is required"
-    shown = "" if detail["type"] in ("missing", "extra_forbidden", "value_error") else f" (is {detail['input']!r})"
-    return f"{key}: {message}{shown}"
-
-
-def _cross_checks(config: Config) -> list[str]:
-    names = config.class_names
-    known = f"must be one of the classes: {', '.join(names)}"
-    problems = [] if config.infer_as in names else [f"infer_as: '{config.infer_as}' {known}"]
-    given: set[str] = set()
-    for number, source in enumerate(config.data.sources):
-        given.update(source.class_names())
-        problems += [
-            f"data.sources.{number}.class: '{name}' {known}" for name in source.class_names() if name not in names
-        ]
-    problems += [
-        f"classes.{name}: no source gives this class; add a source for it or drop the class"
-        for name in names
-        if name not in given
-    ]
-    if config.train.global_batch_tokens % config.data.pack_tokens:
-        problems.append(
-            f"train.global_batch_tokens: {config.train.global_batch_tokens} is not a whole number of packs of "
-            f"data.pack_tokens = {config.data.pack_tokens}"
-        )
-    return problems + _weight_checks(config)
-
-
-def _weight_checks(config: Config) -> list[str]:
-    specs = config.classes
-    problems = [
-        f"classes.{name}: give either weight or reward, not both"
-        for name, spec in specs.items()
-        if spec.weight is not None and spec.reward is not None
-    ]
-    rewarded = [name for name, spec in specs.items() if spec.reward is not None]
-    if rewarded:
-        problems += [
-            f"classes.{name}.reward: is required, because '{rewarded[0]}' has one; rewards and weights do not mix"
-            for name, spec in specs.items()
-            if spec.reward is None
-        ]
-        if config.beta is None:
-            problems.append("beta: is required where classes have rewards: weight = exp((reward - max reward) / beta)")
-    elif config.beta is not None:
-        problems.append("beta: has no effect without rewards; give the classes rewards or drop it")
-    if not problems and not any(weight > 0 for weight in config.class_weights()):
-        problems.append("classes: all weights are 0, nothing would be learned; give one class a weight above 0")
-    return problems

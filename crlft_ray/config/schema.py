@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 Precision = Literal["bf16", "fp32"]
 Format = Literal["openchat", "messages", "sharegpt"]
 TemplateName = Literal["openchat", "llama3", "chatml"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, numbers are finite."""
+    """Base of all sections: unknown keys are errors, numbers are finite, and text or `true` is no number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def _text_or_section(value: Any) -> str | None:
+    """Which branch of a union of text and section a value is meant for; errors then speak of that one alone."""
+    return "text" if isinstance(value, str) else "section" if isinstance(value, dict | Section) else None
+
+
+def _either(kind: str, section: str) -> Discriminator:
+    return Discriminator(
+        _text_or_section, custom_error_type="either", custom_error_message=f"must be {kind} or {section}"
+    )
 
 
 class ClassSpec(Section):
@@ -40,7 +65,7 @@ class CustomTemplate(Section):
     """A chat template of the user's own, for tokenizers that none of the named ones fits."""
 
     role_prefix: str
-    """Text before a message; must contain {role}, and {condition} where the condition belongs."""
+    """Text before a message; must contain {role} (or {Role}, capitalised), and {condition} where it belongs."""
     end_of_turn: str = Field(min_length=1)
     """Token after every message; added to the tokenizer if it has none of that name."""
     after_turn: str = ""
@@ -49,11 +74,16 @@ class CustomTemplate(Section):
     @field_validator("role_prefix")
     @classmethod
     def _has_role(cls, prefix: str) -> str:
-        if "{role}" not in prefix:
+        if "{role}" not in prefix and "{Role}" not in prefix:
             raise ValueError("must contain {role}, for instance '<|{condition} {role}|>'")
         if "{condition}" not in prefix:
             raise ValueError("must contain {condition}, for instance '<|{condition} {role}|>'")
         return prefix
+
+
+def value_text(value: Any) -> str:
+    """A field's value as the keys of `map` spell it: 1, true, GPT4."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 class ClassByField(Section):
@@ -62,8 +92,14 @@ class ClassByField(Section):
     field: str
     map: dict[str, str] | None = None
     """Value of the field → class name."""
-    ranges: dict[str, tuple[float, float]] | None = None
+    ranges: dict[str, Annotated[tuple[float, float], Strict(False)]] | None = None
     """Class name → [lowest, highest] value, both inclusive."""
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _keys_as_text(cls, map: Any) -> Any:
+        """In YAML `1:` and `true:` are no text, but a field may well hold them."""
+        return {value_text(key): name for key, name in map.items()} if isinstance(map, dict) else map
 
     @model_validator(mode="after")
     def _one_of(self) -> ClassByField:
@@ -73,7 +109,7 @@ class ClassByField(Section):
         for low, high, name in spans:
             if low > high:
                 raise ValueError(f"ranges.{name}: {low:g} is above {high:g}; write [lowest, highest]")
-        for (_, high, first), (low, _, second) in zip(spans, spans[1:], strict=False):
+        for (_, high, first), (low, _, second) in itertools.pairwise(spans):
             if low <= high:
                 raise ValueError(f"ranges of '{first}' and '{second}' overlap at {low:g}")
         return self
@@ -89,7 +125,10 @@ class Source(Section):
     path: str = Field(min_length=1)
     """A file, a glob, a folder or a fetched name; local, or a URI that pyarrow's filesystems open."""
     format: Format = "messages"
-    class_: Annotated[str | ClassByField, Field(alias="class")]
+    class_: Annotated[
+        Annotated[str, Tag("text")] | Annotated[ClassByField, Tag("section")],
+        _either("a class name", "a rule such as {field: rating, ranges: {expert: [8, 10]}}"),
+    ] = Field(alias="class")
     """A class name for all rows, or a rule over a field."""
     message_weights: Literal["learn", "keep"] = "learn"
     """What a message's own weight means: `learn`: not 0 is learned; `keep`: it multiplies the class's weight too."""
@@ -118,15 +157,6 @@ class Data(Section):
     max_rejected: float = Field(0.01, ge=0, le=1)
     """Share of rows that may be rejected before `prepare` stops."""
 
-    @model_validator(mode="after")
-    def _context_fits(self) -> Data:
-        if self.context > self.pack_tokens:
-            raise ValueError(
-                f"context ({self.context}) is larger than pack_tokens ({self.pack_tokens}): a conversation must fit "
-                f"into a pack; raise pack_tokens or lower context"
-            )
-        return self
-
 
 class Train(Section):
     """From shards to checkpoints."""
@@ -149,7 +179,7 @@ class Train(Section):
     final_lr: float = Field(0.1, ge=0, le=1)
     """Where the cosine ends, as a share of the peak."""
     weight_decay: float = Field(0.1, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: Annotated[tuple[Beta, Beta], Strict(False)] = (0.9, 0.95)
     eps: float = Field(1.0e-5, gt=0)
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
@@ -168,6 +198,14 @@ class Train(Section):
     seed: int = Field(0, ge=0)
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Any DeepSpeed setting, merged over ours (offload, bucket sizes, …)."""
+
+    @field_validator("lr", mode="wrap")
+    @classmethod
+    def _one_message(cls, lr: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(lr)
+        except ValidationError:
+            raise ValueError(f"must be auto or a number above 0 (is {lr!r})") from None
 
 
 class Evaluate(Section):
@@ -196,7 +234,10 @@ class Config(Section):
     model: str = Field(min_length=1)
     """A hub id, a folder, or a fetched name."""
     output: str = Field(min_length=1)
-    template: TemplateName | CustomTemplate = "openchat"
+    template: Annotated[
+        Annotated[TemplateName, Tag("text")] | Annotated[CustomTemplate, Tag("section")],
+        _either("openchat, llama3, chatml", "a template of your own: {role_prefix: ..., end_of_turn: ...}"),
+    ] = "openchat"
     classes: dict[str, ClassSpec] = Field(min_length=1, max_length=127)
     beta: float | None = Field(None, gt=0)
     """Temperature of the rewards, where classes give rewards instead of weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crlft_ray.config.schema import ClassByField
+from crlft_ray.config.schema import ClassByField, value_text
 from crlft_ray.conversations.formats import RejectedRow
 
 
@@ -22,7 +22,7 @@ def class_of(row: dict[str, Any], rule: str | ClassByField) -> str:
     if value is None:
         raise RejectedRow(f"has no field '{rule.field}' to take its class from")
     if rule.map is not None:
-        name = rule.map.get(str(value))
+        name = rule.map.get(value_text(value))
         if name is None:
             raise RejectedRow(f"'{rule.field}' is {value!r}, which no class is mapped to")
         return name
