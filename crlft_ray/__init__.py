@@ -1,0 +1,46 @@
+"""Fine-tune a language model on conversations of mixed quality, on a Ray cluster, with C-RLFT.
+
+Every command of the CLI is a function here with the same name and parameters; they are imported at first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crlft_ray.assets import fetch
+    from crlft_ray.chat import chat
+    from crlft_ray.config import Config, load_config
+    from crlft_ray.errors import UserError
+    from crlft_ray.evaluation.evaluate import evaluate
+    from crlft_ray.inspection import inspect
+    from crlft_ray.run import run
+    from crlft_ray.shards.prepare import prepare
+    from crlft_ray.training.train import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "config",
+    "UserError": "errors",
+    "chat": "chat",
+    "evaluate": "evaluation.evaluate",
+    "fetch": "assets",
+    "inspect": "inspection",
+    "load_config": "config",
+    "prepare": "shards.prepare",
+    "run": "run",
+    "train": "training.train",
+}
+
+__all__ = ["Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crlft_ray' has no attribute '{name}'")
+    value = getattr(import_module(f"crlft_ray.{_HOMES[name]}"), name)
+    # Some functions share their module's name, which importing has just bound here.
+    globals()[name] = value
+    return value

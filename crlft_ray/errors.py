@@ -1,4 +1,4 @@
-"""The one exception type that the CLI turns into exit code 2."""
+"""The two exceptions that the CLI turns into one message: exit code 2 and exit code 1."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     The message names the file, the line or the config key, and says what would be right. The CLI prints it without
     a stack trace and exits with code 2; library callers catch it as the ``ValueError`` that it is.
     """
+
+
+class TrainingFailed(RuntimeError):  # noqa: N818
+    """A run that cannot go on; the message says why."""

@@ -23,9 +23,7 @@ def connect(cpus: int | None = None) -> None:
             ray.init(logging_level=logging.WARNING)
         else:
             cores = os.cpu_count() or 1
-            ray.init(
-                num_cpus=cpus or cores + max(2, cores // 4), include_dashboard=False, logging_level=logging.WARNING
-            )
+            ray.init(num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING)
     quiet_ray_data()
 
 

@@ -24,9 +24,9 @@ Floats = npt.NDArray[np.float64]
 class ConversationLosses:
     """Loss of C conversations under one condition."""
 
-    sums_C: Floats  # noqa: N815
+    sums_C: Floats
     """Sum of the cross-entropies of each conversation's content tokens."""
-    tokens_C: Floats  # noqa: N815
+    tokens_C: Floats
 
     @property
     def mean(self) -> float:

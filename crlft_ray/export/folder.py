@@ -64,7 +64,9 @@ def export_model(
 def _write_config(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:
     from transformers import GenerationConfig
 
-    ids = {f"{name.removesuffix('_token')}_token_id": tokenizer.token_id(text) for name, text in tokenizer.special.items()}
+    ids = {
+        f"{name.removesuffix('_token')}_token_id": tokenizer.token_id(text) for name, text in tokenizer.special.items()
+    }
     ids.pop("unk_token_id", None)
     model.config.update(ids)
     model.config.architectures = [type(model).__name__]

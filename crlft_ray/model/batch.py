@@ -15,11 +15,11 @@ from crlft_ray.shards.shard import Pack
 class MicroBatch:
     """What one forward pass takes.
 
-        conversations    a a a a b b b
-        input_ids_T      5 8 2 9 4 7 3
-        positions_T      0 1 2 3 0 1 2
-        learned          . . x x . . x      tokens that are targets
-        sources_L            1 2     5      the position before each of them, whose output predicts it
+    conversations    a a a a b b b
+    input_ids_T      5 8 2 9 4 7 3
+    positions_T      0 1 2 3 0 1 2
+    learned          . . x x . . x      tokens that are targets
+    sources_L            1 2     5      the position before each of them, whose output predicts it
     """
 
     input_ids_T: torch.Tensor
@@ -48,7 +48,7 @@ class MicroBatch:
             }
         )
 
-    def weights_L(self, class_weights: torch.Tensor) -> torch.Tensor:  # noqa: N802
+    def weights_L(self, class_weights: torch.Tensor) -> torch.Tensor:
         """float32: w_t of the loss, the class's weight times the message's."""
         return class_weights[self.classes_L] * self.message_weights_L
 

@@ -41,7 +41,7 @@ def model_config(model: str, context: int | None = None) -> Any:
 
 def _unlike(config: Any, context: int | None) -> str | None:
     window = getattr(config, "sliding_window", None)
-    slides = getattr(config, "use_sliding_window", True) and "full_attention" != _only_layer_type(config)
+    slides = getattr(config, "use_sliding_window", True) and _only_layer_type(config) != "full_attention"
     if window and slides and (context is None or window < context):
         return f"sliding-window attention of {window} tokens"
     if getattr(config, "attention_chunk_size", None):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.config import Config, dump_config, load_config
-from crlft_ray.errors import UserError
+from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.model.load import model_config
 from crlft_ray.shards.manifest import Manifest, read_manifest
 from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
@@ -25,10 +25,6 @@ from crlft_ray.training.schedule import peak_lr, planned_steps
 from crlft_ray.training.worker import TrainJob, train_worker
 
 _CHECKPOINTS = "checkpoints"
-
-
-class TrainingFailed(RuntimeError):
-    """A run that cannot go on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +222,7 @@ def _fit(job: TrainJob, tracked: _Tracked) -> dict[str, Any]:
 def _fit_trainer(job: TrainJob) -> dict[str, Any]:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     config, output = job.config, Place.of(job.config.output)
@@ -244,6 +241,9 @@ def _fit_trainer(job: TrainJob) -> dict[str, Any]:
             storage_filesystem=output.filesystem,
             failure_config=FailureConfig(max_failures=config.train.max_failures, controller_failure_limit=2),
             checkpoint_config=CheckpointConfig(num_to_keep=config.train.keep),
+            logging_config=LoggingConfig(log_level="WARNING"),
+            # torch's own deprecations, which DeepSpeed causes at every collective.
+            worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore::FutureWarning"}},
         ),
     )
     try:

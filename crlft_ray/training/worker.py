@@ -108,9 +108,7 @@ class _Run:
         from crlft_ray.training.step import Stepper
 
         config = self._job.config
-        stepper = Stepper(
-            self._engine, config.class_weights(), per_sequence=config.train.per_sequence, watch=watch
-        )
+        stepper = Stepper(self._engine, config.class_weights(), per_sequence=config.train.per_sequence, watch=watch)
         packs = self._packs(first)
         in_a_row = 0
         for step in range(first, self._steps):
@@ -222,5 +220,3 @@ class _Run:
             writes=self._rank == 0, steps=self._state.step,
         )  # fmt: skip
         dist.barrier()
-
-

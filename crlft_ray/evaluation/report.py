@@ -1,0 +1,140 @@
+"""Held-out loss of one model as a matrix: class of the conversations × condition they are put under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crlft_ray.conversations import Conversation
+from crlft_ray.errors import UserError
+from crlft_ray.evaluation.heldout import (
+    ConversationLosses,
+    conversation_losses,
+    difference_interval,
+    encode_content,
+    read_heldout,
+)
+from crlft_ray.model.load import load_model
+from crlft_ray.model.packed import PackedModel
+from crlft_ray.shards.manifest import read_manifest, read_tokenizer
+from crlft_ray.storage import Place
+from crlft_ray.templates import Encoded
+from crlft_ray.templates.encode import token_spans
+
+
+@dataclass(frozen=True)
+class Steering:
+    """How much worse a class is predicted under another class's condition than under its own."""
+
+    class_name: str
+    other: str
+    gap: float
+    low: float
+    high: float
+    """95 % bootstrap interval over conversations."""
+
+
+@dataclass(frozen=True)
+class HeldoutReport:
+    """Mean cross-entropy per content token (natural logarithm)."""
+
+    losses: dict[str, dict[str, float]]
+    """class → how the conversations were put: a class's condition, or `own template` and `no template`."""
+    conversations: dict[str, int]
+    steering: list[Steering]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+    def best(self, class_name: str) -> tuple[str, float]:
+        """The way of putting them under which a class is predicted best, and its loss."""
+        return min(self.losses[class_name].items(), key=lambda item: item[1])
+
+
+def heldout_report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
+    """Measures a model folder on the held-out conversations of a shard folder.
+
+    A model whose chat template knows conditions is measured under each class's; any other one with its own chat
+    template and with none.
+    """
+    torch.set_num_threads(threads)
+    manifest = read_manifest(shards)
+    conversations = read_heldout(shards, per_class)
+    if not conversations:
+        raise UserError(f"{shards}: no conversations were held out; set data.holdout above 0 and prepare again")
+    context, pack_tokens = manifest.settings["context"], manifest.pack_tokens
+    if takes_condition(model):
+        tokenizer = read_tokenizer(shards)
+        ways = {
+            counts.name: encode_content(tokenizer, conversations, counts.condition, context)
+            for counts in manifest.classes
+        }
+    else:
+        ways = _of_base_model(model, conversations, context)
+    packed = PackedModel(load_model(model, "bf16")).eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    packed.to(device)
+    losses = {way: conversation_losses(packed, encoded, pack_tokens, device) for way, encoded in ways.items()}
+    return _report(losses, conversations)
+
+
+def takes_condition(model: str) -> bool:
+    """Whether a model's chat template is one that training with this project exported."""
+    from transformers import AutoTokenizer
+
+    template = AutoTokenizer.from_pretrained(model).chat_template
+    return isinstance(template, str) and "condition is not defined" in template
+
+
+def _report(losses: dict[str, ConversationLosses], conversations: Sequence[Conversation]) -> HeldoutReport:
+    names = list(dict.fromkeys(conversation.class_name for conversation in conversations))
+    matrix: dict[str, dict[str, float]] = {}
+    steering = []
+    for name in names:
+        chosen = np.asarray([conversation.class_name == name for conversation in conversations])
+        matrix[name] = {way: of_all.of(chosen).mean for way, of_all in losses.items()}
+        if name in losses:
+            steering += [
+                Steering(name, other, *difference_interval(losses[other].of(chosen), losses[name].of(chosen)))
+                for other in losses
+                if other != name
+            ]
+    counts = {name: sum(conversation.class_name == name for conversation in conversations) for name in names}
+    return HeldoutReport(matrix, counts, steering)
+
+
+def _of_base_model(model: str, conversations: Sequence[Conversation], context: int) -> dict[str, list[Encoded]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(Path(model) if Path(model).is_dir() else model)
+    plain = ["\n".join(message["content"] for message in c.messages()) for c in conversations]
+    ways = {"no template": [_found(tokenizer, *each, context, True) for each in zip(plain, conversations, strict=True)]}
+    if tokenizer.chat_template:
+        rendered = [tokenizer.apply_chat_template(c.messages(), tokenize=False) for c in conversations]
+        ways["own template"] = [
+            _found(tokenizer, *each, context, False) for each in zip(rendered, conversations, strict=True)
+        ]
+    return ways
+
+
+def _found(tokenizer: Any, text: str, conversation: Conversation, context: int, special: bool) -> Encoded:
+    """Tokenises a rendered conversation and finds the assistants' content in it, message after message."""
+    spans, position = [], 0
+    for turn in conversation.turns:
+        start = text.find(turn.content, position)
+        if start < 0:
+            # The template rewrites this text; it cannot be compared.
+            continue
+        position = start + len(turn.content)
+        if turn.role == "assistant" and turn.weight != 0:
+            spans.append((start, position))
+    encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
+    found = token_spans(encoding.offset_mapping, spans)
+    kept = [(start, min(end, context), 1.0) for start, end in found if start < context and end > start]
+    return Encoded(np.asarray(encoding.input_ids[:context], np.int32), kept)

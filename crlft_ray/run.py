@@ -1,0 +1,63 @@
+"""`crlft run`: prepare, train and evaluate in a row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from crlft_ray.chat import chat
+from crlft_ray.config import Config
+from crlft_ray.evaluation.evaluate import ModelScores, evaluate
+from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
+from crlft_ray.storage import Place
+from crlft_ray.tracking import Recorder, Run
+from crlft_ray.training.train import Trained, tracking_folder, train
+
+SAMPLE_MESSAGE = "Hi! How was your weekend?"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All that `run` found."""
+
+    prepared: Prepared
+    trained: Trained
+    scores: list[ModelScores]
+    """Of the export, then of the base model."""
+    sample: tuple[str, str]
+    """A message, and the export's reply."""
+
+
+def run(config: Config) -> RunResult:
+    """Brings a config from conversations to scores, tracked in one MLflow run.
+
+    Raises:
+        UserError, TrainingFailed: as the stages.
+    """
+    prepared = prepare(config)
+    trained = train(config)
+    scores = evaluate(
+        [trained.export, config.model],
+        suites=config.evaluate.suites,
+        shards=str(shards_folder(config)) if prepared.manifest.counts["held_out"] else None,
+        limit=config.evaluate.limit,
+        heldout=config.evaluate.heldout,
+    )
+    report = Place.of(config.output) / "evaluation.json"
+    report.write_text(json.dumps([score.to_dict() for score in scores], indent=2) + "\n")
+    _track(config, trained, scores, report)
+    reply = chat(trained.export, message=SAMPLE_MESSAGE, max_new_tokens=60)
+    return RunResult(prepared, trained, scores, (SAMPLE_MESSAGE, reply or ""))
+
+
+def _track(config: Config, trained: Trained, scores: list[ModelScores], report: Place) -> None:
+    """Adds the scores to the training's run; the base model's under names of their own."""
+    folder = tracking_folder(config)
+    recorder = Recorder(trained.tracking_uri, folder, system_metrics=False)
+    tuned, base = scores
+    recorder.record(trained.steps, {**tuned.metrics(), **{f"base/{k}": v for k, v in base.metrics().items()}})
+    recorder.close()
+    copy = Path(folder) / "artifacts" / report.name
+    copy.write_bytes(report.read_bytes())
+    Run(trained.tracking_uri, folder).log_artifacts([copy])
