@@ -26,7 +26,7 @@ class Delivery:
     """What became of the values, when a recorder is closed."""
 
     sent: int
-    """Brought to MLflow by this recorder."""
+    """Confirmed to this recorder by MLflow."""
     unsent: int
     """Kept in the spool; the next recorder on the same folder sends them."""
     lost: int

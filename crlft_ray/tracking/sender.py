@@ -34,7 +34,7 @@ class Sender(threading.Thread):
     def __init__(self, uri: str, folder: Path, spool: Spool) -> None:
         super().__init__(name="crlft-metrics", daemon=True)
         self.sent = 0
-        """Values that this thread brought to the server."""
+        """Values that the server confirmed to this thread."""
         self._uri = uri
         self._run = Run(uri, folder)
         self._spool = spool

@@ -66,6 +66,9 @@ class Spool:
         # was kept, and what is appended behind it would be lost with it.
         self._size = _whole_lines(path)
         os.ftruncate(self._file, self._size)
+        if self._read_sent()[1] > self._size:
+            # Of a spool that is gone; this one would grow past it and seem sent.
+            self._sent_path.unlink()
         for end, entry in _entries(path, 0):
             if isinstance(entry, Record):
                 self._remember(entry)
@@ -111,13 +114,8 @@ class Spool:
 
     def sent(self, run_id: str) -> int:
         """The position up to which the server has everything of this run; 0 where that is not known."""
-        try:
-            state = json.loads(self._sent_path.read_text(encoding="utf-8"))
-            position = int(state["position"]) if state["run_id"] == run_id else 0
-        except (OSError, ValueError, KeyError, TypeError):
-            # Never written, or damaged: the sender then asks the server what it has.
-            return 0
-        return position if position <= self._size else 0
+        of_run, position = self._read_sent()
+        return position if of_run == run_id else 0
 
     def mark_sent(self, run_id: str, position: int) -> None:
         """Keeps the position for the next process.
@@ -136,6 +134,14 @@ class Spool:
     @property
     def _sent_path(self) -> Path:
         return self.path.with_suffix(".sent.json")
+
+    def _read_sent(self) -> tuple[str, int]:
+        try:
+            state = json.loads(self._sent_path.read_text(encoding="utf-8"))
+            return str(state["run_id"]), int(state["position"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # Never written, or damaged: the sender then asks the server what it has.
+            return "", 0
 
     def _write(self, line: dict[str, Any]) -> None:
         data = json.dumps(line, allow_nan=False).encode() + b"\n"

@@ -117,7 +117,7 @@ def entity_name(name: str) -> str:
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
     """Nested settings as `a.b.0.c` → text; lists of plain values stay together."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not prefix):
         items = [(str(key), child) for key, child in value.items()]
     elif isinstance(value, list | tuple) and any(isinstance(child, Mapping | list | tuple) for child in value):
         items = [(str(number), child) for number, child in enumerate(value)]

@@ -25,12 +25,14 @@ def uri(_schema: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-@pytest.fixture
-def server(_schema: Path, tmp_path: Path) -> Iterator[Server]:
-    """Not started yet."""
-    folder = tmp_path / "server"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def server(_schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Running; one for all tests, because its start takes longer than any of them. Who kills it starts it again."""
+    folder = tmp_path_factory.mktemp("server")
     shutil.copy(_schema, folder / "server.db")
     server = Server(folder)
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()

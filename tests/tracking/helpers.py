@@ -7,14 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 from mlflow import MlflowClient
 
 from crlft_ray.tracking import Dataset, RunSpec
+
+Fault = Literal["lost answer", "late arrival"]
 
 SPEC = RunSpec(
     experiment="tests",
@@ -48,7 +54,7 @@ class Server:
         with (self.folder / "server.log").open("ab") as log:
             # A group of its own, because the server is a family of processes that dies or stops as one.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
@@ -68,6 +74,68 @@ class Server:
         """Sends a signal to all its processes."""
         assert self._process is not None
         os.killpg(self._process.pid, number)
+
+
+class Line:
+    """A network line to a server, on which the first request to log metrics has an end that its sender cannot know.
+
+    Lost answer: the server has it, the sender sees a broken connection. Late arrival: the same for the sender, but
+    the server gets the request only with `deliver_late`.
+    """
+
+    def __init__(self, target: str, fault: Fault) -> None:
+        self.faults = 0
+        self._late: list[urllib.request.Request] = []
+        line = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+                request = urllib.request.Request(target + self.path, body or None, headers, method=self.command)
+                hit = self.path.endswith("/runs/log-batch") and not line.faults
+                if hit and fault == "late arrival":
+                    line._late.append(request)
+                else:
+                    status, answer = _answer(request)
+                line.faults += hit
+                if hit:
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+
+    def deliver_late(self) -> None:
+        """The request that was under way all the time reaches the server."""
+        for request in self._late:
+            assert _answer(request)[0] == 200
+
+    def __enter__(self) -> Line:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
 
 
 def points(uri: str, run_id: str, name: str) -> dict[int, float]:

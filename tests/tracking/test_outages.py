@@ -15,7 +15,7 @@ import pytest
 
 from crlft_ray.tracking import Delivery, History, Recorder, Run, deliver
 
-from .helpers import SPEC, Server, points, until
+from .helpers import SPEC, Fault, Line, Server, points, until
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow
 def test_a_server_killed_and_started_again_has_every_value_once(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.start()
     run = Run(server.uri, tmp_path / "t")
     run_id = run.start(SPEC)
     assert run_id is not None
@@ -51,29 +50,23 @@ def test_a_server_killed_and_started_again_has_every_value_once(
     assert run.finish()
 
 
-def test_requests_that_time_out_but_are_carried_out_later_count_once(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    server.start()
-    run_id = Run(server.uri, tmp_path / "t").start(SPEC)
-    assert run_id is not None
-    recorder = Recorder(server.uri, tmp_path / "t", system_metrics=False)
-    recorder.record(0, {"a": 0.0})
-    until(lambda: len(points(server.uri, run_id, "a")) == 1)
-    server.signal(signal.SIGSTOP)
-    for step in range(1, 41):
-        recorder.record(step, {"a": float(step)})
-        time.sleep(0.1)
-    # The hanging server finds the same values in several requests when it goes on.
-    server.signal(signal.SIGCONT)
-    assert recorder.close(60).unsent == 0
-    time.sleep(1.0)
-    assert points(server.uri, run_id, "a") == {step: float(step) for step in range(41)}
+@pytest.mark.parametrize("fault", ["lost answer", "late arrival"])
+def test_a_request_with_an_unknown_end_counts_once(server: Server, tmp_path: Path, fault: Fault) -> None:
+    with Line(server.uri, fault) as line:
+        run_id = Run(server.uri, tmp_path / "t").start(SPEC)
+        assert run_id is not None
+        recorder = Recorder(line.uri, tmp_path / "t", system_metrics=False)
+        for step in range(40):
+            recorder.record(step, {"a": float(step)})
+        delivery = recorder.close(60)
+        assert (delivery.unsent, line.faults) == (0, 1)
+        # What the server has is not sent again.
+        assert (delivery.sent < 40) == (fault == "lost answer")
+        line.deliver_late()
+    assert points(server.uri, run_id, "a") == {step: float(step) for step in range(40)}
 
 
 def test_a_server_that_hangs_does_not_hold_up_the_end(server: Server, tmp_path: Path) -> None:
-    server.start()
     run_id = Run(server.uri, tmp_path / "t").start(SPEC)
     assert run_id is not None
     server.signal(signal.SIGSTOP)

@@ -50,6 +50,7 @@ def test_nested_settings_become_flat_parameters() -> None:
     nested = {"a": {"b": None, "c": True}, "l": [1, 2], "s": [{"p": "x"}, {"p": "y"}], "t": "text", "e": {}}
     flat = {"a.b": "null", "a.c": "true", "l": "[1, 2]", "s.0.p": "x", "s.1.p": "y", "t": "text", "e": "{}"}
     assert flatten(nested) == flat
+    assert flatten({}) == {}
 
 
 def test_names_that_mlflow_refuses_are_changed_without_meeting() -> None:
