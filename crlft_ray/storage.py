@@ -25,7 +25,7 @@ class Place:
         """From a local path or a URI such as s3://bucket/folder?region=…; credentials come from the environment."""
         text = str(path)
         if "://" not in text:
-            return cls(fs.LocalFileSystem(), str(Path(text).absolute()))
+            return cls(fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
         try:
             filesystem, inside = fs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -50,16 +50,17 @@ def find_files(source: int, path: str) -> list[SourceFile]:
     """
     key = f"data.sources.{source}.path"
     pattern = Place.of(path)
-    if any(sign in pattern.path for sign in "*?["):
-        places = _matching(pattern)
-        if not places:
-            raise UserError(f"{key}: no file matches {path}")
-    elif pattern.is_folder():
-        places = _in_folder(pattern, key)
-    elif pattern.exists():
-        places = [pattern]
-    else:
-        raise UserError(f"{key}: {path} does not exist")
+    try:
+        if pattern.is_folder():
+            places = _in_folder(pattern, key)
+        elif pattern.exists():
+            places = [pattern]
+        else:
+            places = _matching(pattern)
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read: {error}") from None
+    if not places:
+        raise UserError(f"{key}: {path} does not exist" if not _is_glob(path) else f"{key}: no file matches {path}")
     return [_source_file(source, place) for place in places]
 
 
@@ -90,21 +91,33 @@ def _parts(file: SourceFile) -> int | None:
     return None
 
 
+def _is_glob(path: str) -> bool:
+    return any(sign in path for sign in "*?[")
+
+
 def _matching(pattern: Place) -> list[Place]:
     root = pattern.path
-    while any(sign in root for sign in "*?["):
+    while _is_glob(root):
         root = root.rpartition("/")[0]
-    if not Place(pattern.filesystem, root).is_folder():
+    if root == pattern.path or not Place(pattern.filesystem, root).is_folder():
         return []
+    matches = re.compile(_glob_expression(pattern.path)).fullmatch
     infos = pattern.filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    paths = sorted(info.path for info in infos if info.type == fs.FileType.File)
-    deep = "**" in pattern.path
-    same_depth = pattern.path.count("/")
-    return [
-        Place(pattern.filesystem, path)
-        for path in paths
-        if fnmatch.fnmatch(path, pattern.path.replace("**/", "*")) and (deep or path.count("/") == same_depth)
-    ]
+    paths = sorted(info.path for info in infos if info.type == fs.FileType.File and matches(info.path))
+    return [place for path in paths if (place := Place(pattern.filesystem, path)).name not in _NO_DATA]
+
+
+def _glob_expression(pattern: str) -> str:
+    """`*` and `?` stay within a folder, `**` goes through any number of them."""
+    expression = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^]/]+])", pattern):
+        if part.startswith("["):
+            negated = part[1] in "!^"
+            inside = part[1 + negated : -1].replace("\\", r"\\")
+            expression += f"[^/{inside}]" if negated else f"[{inside}]"
+        else:
+            expression += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+    return expression
 
 
 def _in_folder(folder: Place, key: str) -> list[Place]:

@@ -1,13 +1,12 @@
 """The three accepted formats, each a function from a row to system text and turns.
 
-    openchat  {"items": [{"role", "content", "weight"?}], "condition"?, "system"?}
-    messages  {"messages": [{"role", "content", "weight"?}]}              (OpenAI, Hugging Face)
-    sharegpt  {"conversations": [{"from", "value", "weight"?}], "system"?}
+openchat  {"items": [{"role", "content", "weight"?}], "condition"?, "system"?}
+messages  {"messages": [{"role", "content", "weight"?}]}              (OpenAI, Hugging Face)
+sharegpt  {"conversations": [{"from", "value", "weight"?}], "system"?}
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,10 @@ Parsed = tuple[str, list[Turn]]
 
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant",
           "bard": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}  # fmt: skip
+
+
+_LARGEST_WEIGHT = 1e6
+"""Shards keep weights in 32 bits, and the sum over a batch must stay finite, too."""
 
 
 class RejectedRow(Exception):  # noqa: N818
@@ -43,7 +46,7 @@ def parse_row(row: Any, format: str, message_weights: str) -> Parsed:
 
 
 def _openchat(row: dict[str, Any]) -> Parsed:
-    return _with_system(_text(row.get("system") or "", "system"), _turns(row, "items", "role", "content"))
+    return _with_system(_system(row), _turns(row, "items", "role", "content"))
 
 
 def _messages(row: dict[str, Any]) -> Parsed:
@@ -51,7 +54,7 @@ def _messages(row: dict[str, Any]) -> Parsed:
 
 
 def _sharegpt(row: dict[str, Any]) -> Parsed:
-    return _with_system(_text(row.get("system") or "", "system"), _turns(row, "conversations", "from", "value"))
+    return _with_system(_system(row), _turns(row, "conversations", "from", "value"))
 
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], Parsed]] = {
@@ -77,8 +80,8 @@ def _turn(item: Any, where: str, role_key: str, text_key: str) -> Turn:
         raise RejectedRow(f"{where}.{role_key} is {role!r}, not one of {', '.join(_ROLES)}")
     if weight is None:
         weight = 1.0
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
-        raise RejectedRow(f"{where}.weight is {weight!r}, not a number of at least 0")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= _LARGEST_WEIGHT:
+        raise RejectedRow(f"{where}.weight is {weight!r}, not a number from 0 to {_LARGEST_WEIGHT:g}")
     return Turn(known, _text(text, f"{where}.{text_key}").strip(), float(weight))
 
 
@@ -90,6 +93,11 @@ def _text(value: Any, where: str) -> str:
     except UnicodeEncodeError:
         raise RejectedRow(f"{where} holds half of a surrogate pair, which is no text") from None
     return value
+
+
+def _system(row: dict[str, Any]) -> str:
+    system = row.get("system")
+    return "" if system is None else _text(system, "system")
 
 
 def _with_system(system: str, turns: list[Turn]) -> Parsed:

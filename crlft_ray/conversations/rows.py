@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import ijson
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from crlft_ray.conversations.files import Piece, SourceFile
 from crlft_ray.conversations.formats import RejectedRow
+from crlft_ray.conversations.json_items import JsonItemsError, json_items
 from crlft_ray.errors import UserError
 
 _CHUNK = 1 << 20
@@ -37,7 +37,7 @@ def read_rows(piece: Piece) -> Iterator[Row]:
     """
     try:
         yield from _READERS[piece.file.kind](piece)
-    except (OSError, EOFError, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UserError(f"{piece.file.place}: damaged {piece.file.kind} file: {error}") from None
 
 
@@ -91,16 +91,15 @@ def _lines_of_stream(file: SourceFile) -> Iterator[bytes]:
 
 
 def _json(piece: Piece) -> Iterator[Row]:
+    found = -1
     with _open_stream(piece.file) as stream:
-        found = -1
         try:
-            for found, value in enumerate(ijson.items(stream, "item", use_float=True)):
+            for found, value in enumerate(json_items(stream)):
                 yield Row(found, value)
-        except ijson.JSONError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{piece.file.place}: not valid JSON after item {found + 1}: {reason}") from None
-        if found < 0:
-            raise UserError(f"{piece.file.place}: must hold a list of conversations, and the list must not be empty")
+        except JsonItemsError as error:
+            raise UserError(f"{piece.file.place}: not valid JSON: {error}") from None
+    if found < 0:
+        raise UserError(f"{piece.file.place}: the list of conversations is empty")
 
 
 def _parquet(piece: Piece) -> Iterator[Row]:
