@@ -25,7 +25,7 @@ def clean(turns: list[Turn]) -> tuple[Turn, ...]:
         turns = turns[:-1]
     if not turns:
         raise CleanedRow("empty")
-    if any(turn.role != ("user", "assistant")[number % 2] for number, turn in enumerate(turns)):
+    if len(turns) % 2 or any(turn.role != ("user", "assistant")[number % 2] for number, turn in enumerate(turns)):
         raise CleanedRow("not_alternating")
     if sum(len(turn.content) for turn in turns) < SHORTEST:
         raise CleanedRow("short")

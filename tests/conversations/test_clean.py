@@ -38,7 +38,8 @@ def test_what_is_kept(roles: str, kept: str) -> None:
     ("roles", "kind"),
     [
         ("", "empty"), ("u", "empty"), ("a", "empty"), ("UA", "empty"), ("au", "empty"), ("uA", "empty"),
-        ("uu", "nothing_learned"), ("uuu", "not_alternating"), ("uaa", "not_alternating"), ("uuaa", "not_alternating"), ("aaua", "not_alternating"),
+        ("uu", "not_alternating"), ("uauu", "not_alternating"),
+        ("uaa", "not_alternating"), ("uuaa", "not_alternating"), ("aaua", "not_alternating"),
         ("uAua", "not_alternating"), ("Ua" "a" "ua", "not_alternating"),
     ],
 )  # fmt: skip
