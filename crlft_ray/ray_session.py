@@ -23,7 +23,10 @@ def connect(cpus: int | None = None) -> None:
             ray.init(logging_level=logging.WARNING)
         else:
             cores = os.cpu_count() or 1
-            ray.init(num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING)
+            # What workers print stays in Ray's log files; what a person should know comes through our own code.
+            ray.init(
+                num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING, log_to_driver=False
+            )
     quiet_ray_data()
 
 

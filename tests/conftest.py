@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from crlft_ray.ray_session import connect
 from tests.synthetic import write_tiny_model
+
+# Machines that are busy must not fail a test.
+settings.register_profile("crlft", deadline=None)
+settings.load_profile("crlft")
 
 
 @pytest.fixture(scope="session")

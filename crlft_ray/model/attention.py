@@ -60,12 +60,10 @@ def packed_attention(
     if q_1NTH.is_cuda:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
     gqa = q_1NTH.shape[1] != k_1KTH.shape[1]
-    lengths = cu_seq_lens_q.diff().tolist()
+    lengths: list[int] = cu_seq_lens_q.diff().tolist()
     parts = [
         F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
-        for q, k, v in zip(
-            q_1NTH.split(lengths, dim=2), k_1KTH.split(lengths, dim=2), v_1KTH.split(lengths, dim=2), strict=True
-        )
+        for q, k, v in zip(*(torch.split(whole, lengths, dim=2) for whole in (q_1NTH, k_1KTH, v_1KTH)), strict=True)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,12 +42,13 @@ class MicroBatch:
     """int64: which conversation of the pack each learned token belongs to."""
 
     def to(self, device: torch.device) -> MicroBatch:
-        return MicroBatch(
-            **{
-                name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for name, value in vars(self).items()
-            }
-        )
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)
 
     def weights_L(self, class_weights: torch.Tensor) -> torch.Tensor:
         """float32: w_t of the loss, the class's weight times the message's."""
@@ -84,7 +86,7 @@ def micro_batch(pack: Pack, *, per_sequence: bool = False) -> MicroBatch:
 
 
 def pack_of_sequences(
-    sequences: Sequence[tuple[np.ndarray, Sequence[tuple[int, int, float]]]],  # type: ignore[type-arg]
+    sequences: Sequence[tuple[np.ndarray, Sequence[tuple[int, int, float]]]],
 ) -> Pack:
     """A pack of class 0 from ids and their learned spans [start, end), for evaluation."""
     lengths = np.asarray([len(ids) for ids, _ in sequences], np.int32)

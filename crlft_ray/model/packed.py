@@ -30,7 +30,7 @@ class LossHead(nn.Linear):
         return torch.cat(
             [
                 cast(torch.Tensor, checkpoint(self._chunk, hidden, targets, use_reentrant=False))
-                for hidden, targets in zip(hidden_LD.split(_CHUNK_TOKENS), targets_L.split(_CHUNK_TOKENS), strict=True)
+                for hidden, targets in zip(torch.split(hidden_LD, _CHUNK_TOKENS), torch.split(targets_L, _CHUNK_TOKENS), strict=True)
             ]
         )
 

@@ -32,8 +32,8 @@ from crlft_ray.shards.manifest import (
     read_manifest,
 )
 from crlft_ray.shards.merge import BucketCounts, merge_bucket
-from crlft_ray.shards.tokenise import PieceCounts, spill_piece
 from crlft_ray.shards.tasks import run_tasks
+from crlft_ray.shards.tokenise import PieceCounts, spill_piece
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, load_chat_tokenizer
 

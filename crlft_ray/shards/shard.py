@@ -38,14 +38,14 @@ class Pack:
     spans_S            [2,5)   [7,8)   [10,12)     positions in the pack
     """
 
-    input_ids_T: npt.NDArray[np.int32]  # noqa: N815
-    lengths_C: npt.NDArray[np.int32]  # noqa: N815
-    classes_C: npt.NDArray[np.int8]  # noqa: N815
-    starts_S: npt.NDArray[np.int32]  # noqa: N815
-    ends_S: npt.NDArray[np.int32]  # noqa: N815
-    weights_S: npt.NDArray[np.float32]  # noqa: N815
+    input_ids_T: npt.NDArray[np.int32]
+    lengths_C: npt.NDArray[np.int32]
+    classes_C: npt.NDArray[np.int8]
+    starts_S: npt.NDArray[np.int32]
+    ends_S: npt.NDArray[np.int32]
+    weights_S: npt.NDArray[np.float32]
     """Message weights, not class weights."""
-    span_conversations_S: npt.NDArray[np.int32]  # noqa: N815
+    span_conversations_S: npt.NDArray[np.int32]
     """Which conversation of the pack each span belongs to."""
 
 

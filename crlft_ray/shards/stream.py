@@ -72,7 +72,7 @@ def stream(
     with DataContext.current(context):
         # A list of items needs no reading task, which would ask for a CPU.
         dataset = from_items(spans, override_num_blocks=len(spans)).map_batches(
-            read, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=2)
+            read, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=min(2, len(spans)))
         )
         for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=8):
             rows = batch.column("pack").combine_chunks().flatten()

@@ -16,7 +16,7 @@ from crlft_ray.templates.tokenizer import ChatTokenizer
 class Encoded:
     """A conversation as the model sees it."""
 
-    input_ids_T: npt.NDArray[np.int32]  # noqa: N815
+    input_ids_T: npt.NDArray[np.int32]
     spans: list[tuple[int, int, float]]
     """What is learned: [start, end) in `input_ids_T`, and the message's weight."""
 
@@ -55,9 +55,7 @@ def render(
     return texts, spans
 
 
-def token_spans(
-    offsets: Sequence[tuple[int, int]], char_spans: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def token_spans(offsets: Sequence[tuple[int, int]], char_spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Turns character spans into token spans: a token belongs to a span that any of its characters lies in."""
     starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
     first_chars, last_chars = np.asarray(char_spans, dtype=np.int64).reshape(-1, 2).T

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from crlft_ray.errors import UserError
 from crlft_ray.templates.spec import TemplateSpec
 
+_SEPARATORS = " \u00b7\u2009\u200b"
+
 
 def default_condition(condition: str) -> str:
     """The line that goes before `chat_template`: what `condition` is when the caller gives none."""
@@ -34,33 +36,33 @@ def chat_template(spec: TemplateSpec, *, bos: str, control_tokens: Sequence[str]
     guard = " or ".join(f"{_literal(first)} in text" for first in sorted({token[0] for token in control_tokens}))
     turn_end = _literal(spec.end_of_turn)
     after = f"{{{{- {_literal(spec.after_turn)} -}}}}" if spec.after_turn else ""
-    return "\n".join(
-        [
-            f"{{%- set condition = condition | trim{plain} -%}}",
-            f"{{{{- {_literal(bos)} -}}}}" if bos else "",
-            "{%- for message in messages -%}",
-            "{%- set text = message['content'] | trim -%}",
-            f"{{%- if {guard} -%}}{{%- set text = text{plain} -%}}{{%- endif -%}}",
-            "{%- if message['role'] == 'system' and loop.first -%}",
-            f"{{%- if text -%}}{{{{- {_literal(spec.system_prefix)} ~ text ~ {turn_end} -}}}}{after}{{%- endif -%}}",
-            "{%- elif message['role'] == 'user' -%}",
-            f"{{{{- {_prefix(spec, 'user')} ~ text ~ {turn_end} -}}}}{after}",
-            "{%- elif message['role'] == 'assistant' -%}",
-            f"{{{{- {_prefix(spec, 'assistant')} -}}}}",
-            f"{{%- generation -%}}{{{{- text ~ {turn_end} -}}}}{{%- endgeneration -%}}{after}",
-            "{%- else -%}",
-            "{{- raise_exception(\"role '\" ~ message['role'] ~ \"' is not one of user, assistant, and system in the "
-            'first message") -}}',
-            "{%- endif -%}",
-            "{%- endfor -%}",
-            f"{{%- if add_generation_prompt -%}}{{{{- ({_prefix(spec, 'assistant')}).rstrip(' ') -}}}}{{%- endif -%}}",
-        ]
-    ).replace("\n\n", "\n")
-
-
-def broken_up(token: str) -> str:
-    """How a control token that a message spells is written instead: a space after its first character."""
-    return f"{token[0]} {token[1:]}" if len(token) > 1 else ""
+    lines = [
+        f"{{%- set condition = condition | trim{plain} -%}}",
+        f"{{%- set opening = {_prefix(spec, 'assistant')} -%}}",
+        # The generation prompt ends before the spaces, which often are one token with what follows: they are learned.
+        "{%- set prompt = opening.rstrip(' ') -%}",
+        f"{{{{- {_literal(bos)} -}}}}" if bos else "",
+        "{%- for message in messages -%}",
+        "{%- if message['content'] is not string -%}{{- raise_exception('content must be text') -}}{%- endif -%}",
+        "{%- set text = message['content'] | trim -%}",
+        f"{{%- if {guard} -%}}{{%- set text = text{plain} -%}}{{%- endif -%}}",
+        "{%- if message['role'] == 'system' and loop.first -%}",
+        f"{{%- if text -%}}{{{{- {_literal(spec.system_prefix)} ~ text ~ {turn_end} -}}}}{after}{{%- endif -%}}",
+        "{%- elif message['role'] == 'user' -%}",
+        f"{{{{- {_prefix(spec, 'user')} ~ text ~ {turn_end} -}}}}{after}",
+        "{%- elif message['role'] == 'assistant' -%}",
+        "{{- prompt -}}",
+        "{%- generation -%}",
+        f"{{{{- opening[prompt | length:] ~ text ~ {turn_end} -}}}}",
+        f"{{%- endgeneration -%}}{after}",
+        "{%- else -%}",
+        "{{- raise_exception(\"role '\" ~ message['role'] ~ \"' is not one of user, assistant, and system in the "
+        'first message") -}}',
+        "{%- endif -%}",
+        "{%- endfor -%}",
+        "{%- if add_generation_prompt -%}{{- prompt -}}{%- endif -%}",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _literal(text: str) -> str:
@@ -71,7 +73,8 @@ def _literal(text: str) -> str:
 def _prefix(spec: TemplateSpec, role: str) -> str:
     """A Jinja expression for the role prefix; an empty condition takes the space after it along."""
     parts = []
-    for part in re.split(r"(\{condition\} ?)", spec.role_prefix.replace("{role}", role).replace("{Role}", role.title())):
+    text = spec.role_prefix.replace("{role}", role).replace("{Role}", role.title())
+    for part in re.split(r"(\{condition\} ?)", text):
         if part.startswith("{condition}"):
             parts.append(f"(condition ~ {_literal(part[len('{condition}') :])} if condition else '')")
         elif part:
@@ -80,15 +83,22 @@ def _prefix(spec: TemplateSpec, role: str) -> str:
 
 
 def _plain_filters(tokens: Sequence[str]) -> str:
-    # Longer tokens first, so that one inside another is not broken up twice.
-    ordered = sorted(set(tokens), key=lambda token: (-len(token), token))
-    for token in ordered:
-        inside = [other for other in ordered if other in broken_up(token)]
-        if inside:
-            raise UserError(f"tokenizer: the control token {token!r}, broken up, still spells {inside[0]!r}")
-    once = "".join(f" | replace({_literal(token)}, {_literal(broken_up(token))})" for token in ordered)
-    # A token that can overlap itself survives one pass of replacement ("||" in "|||"), but not two.
-    return once * 2 if any(_overlaps_itself(token) for token in ordered) else once
+    """Filters that put a separator after the first character of every control token that a message spells.
+
+    No token holds the separator, so nothing that is put in can become part of one.
+    """
+    separator = next((sign for sign in _SEPARATORS if not any(sign in token for token in tokens)), None)
+    if separator is None:
+        raise UserError(
+            f"tokenizer: its control tokens hold each of {_SEPARATORS!r}; none can break up a token in a text"
+        )
+    filters = ""
+    for token in sorted(set(tokens), key=lambda token: (-len(token), token)):
+        broken_up = f"{token[0]}{separator}{token[1:]}" if len(token) > 1 else separator
+        # One pass leaves overlapping occurrences of a token behind ("||" in "|||"), but fewer each time.
+        passes = len(token) if _overlaps_itself(token) else 1
+        filters += f" | replace({_literal(token)}, {_literal(broken_up)})" * passes
+    return filters
 
 
 def _overlaps_itself(token: str) -> bool:

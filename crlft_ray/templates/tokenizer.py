@@ -112,7 +112,7 @@ def load_chat_tokenizer(model: str, template: str | CustomTemplate, condition: s
 
     tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in needed], special_tokens=True)
     control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    control |= {*tokenizer.all_special_tokens, *needed}
+    control |= {token for token in (*tokenizer.all_special_tokens, *needed) if token}
     bos = tokenizer.bos_token if uses_bos else ""
     special = {
         name: str(value)
@@ -122,7 +122,7 @@ def load_chat_tokenizer(model: str, template: str | CustomTemplate, condition: s
     special["eos_token"] = spec.end_of_turn
     special.setdefault("pad_token", str(tokenizer.eos_token or spec.end_of_turn))
     return ChatTokenizer(
-        backend_json=_without_post_processing(tokenizer.backend_tokenizer.to_str()),
+        backend_json=_exact(tokenizer.backend_tokenizer.to_str()),
         special=special,
         template_body=chat_template(spec, bos=bos, control_tokens=sorted(control)),
         condition=condition,
@@ -170,9 +170,13 @@ def _uses_bos(tokenizer: Any, model: str) -> bool:
     raise UserError(f"model: the tokenizer of {model} adds tokens other than BOS and EOS ({plain} becomes {added})")
 
 
-def _without_post_processing(backend_json: str) -> str:
+def _exact(backend_json: str) -> str:
+    """The tokenizer without anything that adds, cuts or rewrites: special tokens are found by their very text."""
     backend = json.loads(backend_json)
     backend["post_processor"] = None
     # Padding and truncation are settings of a call, not of the tokenizer.
     backend["padding"] = backend["truncation"] = None
+    for token in backend["added_tokens"]:
+        # Otherwise a text that a normaliser turns into the token's would become one.
+        token["normalized"] = token["normalized"] and not token["special"]
     return json.dumps(backend, ensure_ascii=False)

@@ -36,7 +36,8 @@ def lr_at(step: int, *, steps: int, peak: float, warmup: float, final: float) ->
 
 def parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters with and without weight decay: vectors (norms, biases) have none."""
-    decayed, plain = [], []
+    decayed: list[Any] = []
+    plain: list[Any] = []
     for parameter in model.parameters():
         # A partitioned parameter's own shape is flat and empty; DeepSpeed keeps the real one.
         dimensions = len(getattr(parameter, "ds_shape", parameter.shape))

@@ -36,6 +36,37 @@ class StepResult:
     """Why the weights did not change: `no weight`, `not finite`; empty if they did."""
 
 
+@dataclass(frozen=True)
+class StepSums:
+    """Sums over all ranks and micro-batches of a step, by class."""
+
+    counts: torch.Tensor
+    """[Σw, learned tokens, all tokens], float64 [3, classes]."""
+    losses: torch.Tensor
+    """[Σ w·CE, Σ CE], float64 [2, classes]."""
+
+    @property
+    def total_weight(self) -> float:
+        return float(self.counts[0].sum())
+
+    def result(self, *, grad_norm: float, skipped: str) -> StepResult:
+        """The numbers that a step reports."""
+        weights, learned, tokens = self.counts.tolist()
+        weighted, plain = self.losses.tolist()
+        total = sum(weights)
+        return StepResult(
+            loss=sum(weighted) / total if total else 0.0,
+            class_losses=[
+                ce / count if count and total else float("nan") for ce, count in zip(plain, learned, strict=True)
+            ],
+            weight_shares=[weight / total if total else 0.0 for weight in weights],
+            learned_tokens=int(sum(learned)),
+            tokens=int(tokens[0]),
+            grad_norm=grad_norm,
+            skipped=skipped,
+        )
+
+
 class Stepper:
     """Runs steps on a rank's engine."""
 
@@ -54,66 +85,61 @@ class Stepper:
             micro_batches: forward and backward passes, the same number on every rank.
             lr: learning rate of this step.
         """
-        padded = [*packs, *[empty_pack()] * (micro_batches - len(packs))]
-        batches = [micro_batch(pack, per_sequence=self._per_sequence).to(self._device) for pack in padded]
-        counts = self._counts(batches, sum(len(pack.input_ids_T) for pack in packs), len(packs))
-        total_weight = float(counts[0].sum())
-        if total_weight == 0:
-            return self._result(counts, torch.zeros_like(counts[0]), 0.0, "no weight")
+        sums = self.backward(packs, micro_batches)
+        if sums.total_weight == 0:
+            return sums.result(grad_norm=0.0, skipped="no weight")
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        losses_2K = torch.zeros(2, len(self._class_weights), dtype=torch.float64, device=self._device)
+        self._watch.at("optimizer")
+        self._engine.step()
+        if self._engine.optimizer.overflow:
+            return sums.result(grad_norm=float("nan"), skipped="not finite")
+        return sums.result(grad_norm=float(self._engine.get_global_grad_norm()), skipped="")
+
+    def backward(self, packs: Sequence[Pack], micro_batches: int) -> StepSums:
+        """All of a step but the change of the weights: the gradient of the global batch's loss; collective.
+
+        Without any weight in the batch there is no gradient.
+        """
+        padded = [*packs, *[empty_pack()] * (micro_batches - len(packs))]
+        batches = [micro_batch(pack, per_sequence=self._per_sequence).to(self._device) for pack in padded]
+        counts = self._counts(batches[: len(packs)])
+        losses = torch.zeros(2, len(self._class_weights), dtype=torch.float64, device=self._device)
+        total_weight = float(counts[0].sum())
+        if total_weight == 0:
+            return StepSums(counts, losses)
         for number, batch in enumerate(batches):
             self._watch.at(f"micro-batch {number}")
-            losses_2K += self._micro_batch(batch, total_weight, last=number == len(batches) - 1)
+            if number:
+                self._engine.step()
+            self._engine.set_gradient_accumulation_boundary(number == len(batches) - 1)
+            losses += self._micro_batch(batch, total_weight)
         self._watch.at("sum of losses")
-        dist.all_reduce(losses_2K)
-        not_finite = bool(self._engine.optimizer.overflow)
-        norm = float("nan") if not_finite else float(self._engine.get_global_grad_norm())
-        return self._result(counts, losses_2K, norm, "not finite" if not_finite else "")
+        dist.all_reduce(losses)
+        return StepSums(counts, losses)
 
-    def _counts(self, batches: Sequence[MicroBatch], tokens: int, real: int) -> torch.Tensor:
-        """[Σw, learned tokens, all tokens] by class over all ranks, float64 [3, classes]."""
+    def _counts(self, batches: Sequence[MicroBatch]) -> torch.Tensor:
+        """[Σw, learned tokens, all tokens] by class over all ranks, float64 [3, classes]; all tokens under class 0."""
         classes = len(self._class_weights)
         counts = torch.zeros(3, classes, dtype=torch.float64, device=self._device)
-        for batch in batches[:real]:
-            weights_L = batch.weights_L(self._class_weights).double()
-            counts[0] += torch.zeros_like(counts[0]).index_add_(0, batch.classes_L, weights_L)
+        for batch in batches:
+            counts[0].index_add_(0, batch.classes_L, batch.weights_L(self._class_weights).double())
             counts[1] += torch.bincount(batch.classes_L, minlength=classes)
-        counts[2, 0] = tokens
+            counts[2, 0] += len(batch.input_ids_T)
         self._watch.at("sum of weights")
         dist.all_reduce(counts)
         return counts
 
-    def _micro_batch(self, batch: MicroBatch, total_weight: float, *, last: bool) -> torch.Tensor:
+    def _micro_batch(self, batch: MicroBatch, total_weight: float) -> torch.Tensor:
         """Forward and backward; [Σ w·CE, Σ CE] by class of this micro-batch, float64 [2, classes]."""
-        self._engine.set_gradient_accumulation_boundary(last)
         ce_L = self._engine(batch)
         weights_L = batch.weights_L(self._class_weights)
         # A token of weight zero must not contribute even if its cross-entropy is infinite.
         weighted_L = torch.where(weights_L > 0, weights_L * ce_L, torch.zeros_like(ce_L))
         # DeepSpeed divides by the number of ranks.
         self._engine.backward(weighted_L.sum() * (dist.get_world_size() / total_weight), scale_wrt_gas=False)
-        self._engine.step()
         sums = torch.zeros(2, len(self._class_weights), dtype=torch.float64, device=self._device)
         real_L = batch.message_weights_L > 0
         sums[0].index_add_(0, batch.classes_L, weighted_L.detach().double())
         sums[1].index_add_(0, batch.classes_L[real_L], ce_L.detach()[real_L].double())
         return sums
-
-    def _result(self, counts: torch.Tensor, losses: torch.Tensor, grad_norm: float, skipped: str) -> StepResult:
-        weights, learned, tokens = counts.tolist()
-        total = sum(weights)
-        weighted, plain = losses.tolist() if losses.dim() == 2 else ([0.0] * len(weights), [0.0] * len(weights))
-        return StepResult(
-            loss=sum(weighted) / total if total else 0.0,
-            class_losses=[
-                ce / count if count and losses.dim() == 2 else float("nan")
-                for ce, count in zip(plain, learned, strict=True)
-            ],
-            weight_shares=[weight / total if total else 0.0 for weight in weights],
-            learned_tokens=int(sum(learned)),
-            tokens=int(tokens[0]),
-            grad_norm=grad_norm,
-            skipped=skipped,
-        )

@@ -228,7 +228,7 @@ def _fit_trainer(job: TrainJob) -> dict[str, Any]:
     config, output = job.config, Place.of(job.config.output)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config=job,  # type: ignore[arg-type]
+        train_loop_config=job,
         torch_config=TorchConfig(backend=backend(config), timeout_s=int(config.train.collective_timeout)),
         scaling_config=ScalingConfig(
             num_workers=config.train.workers,

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 
-class RankMissing(RuntimeError):
+class RankMissing(RuntimeError):  # noqa: N818
     """A collective waited too long; the message names who did not come, and where they are."""
 
 
