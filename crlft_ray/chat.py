@@ -13,7 +13,9 @@ class Chat:
 
     def __init__(self, model: str, condition: str | None = None, max_new_tokens: int = 200) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         path = str(asset_path(model) or model)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -37,6 +38,10 @@ def main() -> None:
     # DeepSpeed and transformers announce themselves at import; what they warn of stays.
     os.environ.setdefault("DS_ACCELERATOR_LOG_LEVEL", "ERROR")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("crlft_ray").addHandler(handler)
+    logging.getLogger("crlft_ray").setLevel(logging.INFO)
     try:
         app()
     except UserError as error:

@@ -24,9 +24,7 @@ def connect(cpus: int | None = None) -> None:
         else:
             cores = os.cpu_count() or 1
             # What workers print stays in Ray's log files; what a person should know comes through our own code.
-            ray.init(
-                num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING, log_to_driver=False
-            )
+            ray.init(num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING, log_to_driver=False)
     quiet_ray_data()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.tracking import Recorder, Run
 from crlft_ray.training.train import Trained, tracking_folder, train
+
+log = logging.getLogger(__name__)
 
 SAMPLE_MESSAGE = "Hi! How was your weekend?"
 
@@ -37,6 +40,7 @@ def run(config: Config) -> RunResult:
     """
     prepared = prepare(config)
     trained = train(config)
+    log.info("evaluating the export and %s", config.model)
     scores = evaluate(
         [trained.export, config.model],
         suites=config.evaluate.suites,

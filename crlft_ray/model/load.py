@@ -11,6 +11,12 @@ from crlft_ray.errors import UserError
 from crlft_ray.model import attention
 from crlft_ray.templates import ChatTokenizer
 
+_SCALINGS = {
+    "attn_logit_softcapping": "soft-capped attention",
+    "final_logit_softcapping": "soft-capped logits",
+    "logits_scaling": "scaled logits",
+    "logit_scale": "scaled logits",
+}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -46,8 +52,7 @@ def _unlike(config: Any, context: int | None) -> str | None:
         return f"sliding-window attention of {window} tokens"
     if getattr(config, "attention_chunk_size", None):
         return "chunked attention"
-    for key, name in (("attn_logit_softcapping", "soft-capped attention"), ("final_logit_softcapping", "soft-capped logits"),
-                      ("logits_scaling", "scaled logits"), ("logit_scale", "scaled logits")):  # fmt: skip
+    for key, name in _SCALINGS.items():
         if getattr(config, key, None) not in (None, 1, 1.0):
             return name
     if config.model_type in {"gpt_oss", "mimo_v2_flash"}:

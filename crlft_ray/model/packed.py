@@ -27,12 +27,8 @@ class LossHead(nn.Linear):
 
     def forward(self, hidden_LD: torch.Tensor, targets_L: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Cross-entropy of each row, float32 [L]."""
-        return torch.cat(
-            [
-                cast(torch.Tensor, checkpoint(self._chunk, hidden, targets, use_reentrant=False))
-                for hidden, targets in zip(torch.split(hidden_LD, _CHUNK_TOKENS), torch.split(targets_L, _CHUNK_TOKENS), strict=True)
-            ]
-        )
+        chunks = zip(torch.split(hidden_LD, _CHUNK_TOKENS), torch.split(targets_L, _CHUNK_TOKENS), strict=True)
+        return torch.cat([cast(torch.Tensor, checkpoint(self._chunk, *chunk, use_reentrant=False)) for chunk in chunks])
 
     def _chunk(self, hidden_LD: torch.Tensor, targets_L: torch.Tensor) -> torch.Tensor:
         logits_LV = F.linear(hidden_LD, self.weight, self.bias).float()

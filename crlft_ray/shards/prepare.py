@@ -8,6 +8,7 @@ Both arrows are Ray Data tasks; what lies between them is on storage, so that me
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -36,6 +37,8 @@ from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.shards.tokenise import PieceCounts, spill_piece
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, load_chat_tokenizer
+
+log = logging.getLogger(__name__)
 
 _BUCKET_BYTES = 32 << 20
 _SMALLEST_PIECE, _LARGEST_PIECE = 1 << 20, 32 << 20
@@ -86,6 +89,7 @@ def prepare(config: Config) -> Prepared:
     from crlft_ray.ray_session import connect
 
     connect()
+    log.info("preparing shards from %d file(s), %.1f MB", len(files), sum(file.size for file in files) / 1e6)
     began = time.perf_counter()
     scratch = Place.of(config.output) / f"shards.{os.getpid()}.part"
     try:
@@ -181,9 +185,7 @@ def _manifest(
     config: Config, counts: Sequence[PieceCounts], merged: Sequence[BucketCounts], request: Any
 ) -> Manifest:
     settings, holdout, sources = request
-    shards = [
-        ShardInfo(f"shard-{number:05}.arrow", part.packs, part.tokens, part.sha256) for number, part in enumerate(merged)
-    ]
+    shards = [ShardInfo(f"shard-{n:05}.arrow", part.packs, part.tokens, part.sha256) for n, part in enumerate(merged)]
     classes = [
         ClassCounts(
             name,

@@ -29,4 +29,4 @@ def _verify(folder: Place, shard: ShardInfo) -> None:
     except OSError as error:
         raise UserError(f"{place}: this shard cannot be read: {error}; run `crlft prepare` again") from None
     if digest.hexdigest() != shard.sha256:
-        raise UserError(f"{place}: this shard is damaged (its SHA-256 is not the manifest's); run `crlft prepare` again")
+        raise UserError(f"{place}: this shard is damaged (its SHA-256 is another than the manifest's); prepare again")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.config import Config, dump_config, load_config
+import yaml
+
+from crlft_ray.config import Config, dump_config, validate
 from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.model.load import model_config
 from crlft_ray.shards.manifest import Manifest, read_manifest
@@ -125,10 +126,7 @@ def _check_output(config: Config) -> None:
     place = Place.of(config.output) / "config.yaml"
     if not place.exists():
         return
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as copy:
-        copy.write(place.read_text())
-        copy.flush()
-        earlier = load_config(copy.name)
+    earlier = validate(yaml.safe_load(place.read_text()), str(place))
     for key, before, now in (
         ("model", earlier.model, config.model),
         ("template", earlier.template, config.template),

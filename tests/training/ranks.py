@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 
-def run_ranks(world_size: int, folder: Path, function: Callable[..., None], *arguments: Any, timeout: float = 120) -> None:
+def run_ranks(
+    world_size: int, folder: Path, function: Callable[..., None], *arguments: Any, timeout: float = 120
+) -> None:
     """Calls `function(rank, world_size, *arguments)` in `world_size` processes and waits for all of them."""
     store = folder / f"store-{world_size}-{function.__name__}"
     torch.multiprocessing.spawn(_rank, (world_size, str(store), timeout, function, arguments), nprocs=world_size)

@@ -27,7 +27,9 @@ def measured(models: dict[bool, Path], tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("ranks")
     found: Measured = {}
     for world_size in (1, 2, 4):
-        keys = [(tied, precision, parts) for tied in models for precision in ("fp32", "bf16") for parts in (False, True)]
+        keys = [
+            (tied, precision, parts) for tied in models for precision in ("fp32", "bf16") for parts in (False, True)
+        ]
         variants = [(str(models[tied]), precision, parts) for tied, precision, parts in keys]
         results = folder / f"{world_size}.json"
         run_ranks(world_size, folder, measure, variants, str(results))
