@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from crlft_ray.ray_session import connect
+from tests.runs import FinishedRun, finish_run, run_config, write_learnable
 from tests.synthetic import write_tiny_model
 
 # Machines that are busy must not fail a test.
@@ -30,3 +31,11 @@ def ray_session() -> Iterator[None]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder: a Llama model of a few thousand parameters and its byte-level tokenizer."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def finished(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """One whole run of two workers, from conversations to an export; read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    source = write_learnable(folder / "conversations.jsonl")
+    return finish_run(folder, run_config(tiny_model, folder / "run", source, evaluate={"every": 4}))

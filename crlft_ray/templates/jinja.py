@@ -20,7 +20,7 @@ def default_condition(condition: str) -> str:
     )
 
 
-def chat_template(spec: TemplateSpec, *, bos: str, control_tokens: Sequence[str]) -> str:
+def chat_template(spec: TemplateSpec, *, bos: str, control_tokens: Sequence[str], learned_gap: str = " ") -> str:
     """The chat template as Jinja source for `apply_chat_template`.
 
     It takes `condition`, wraps what is learned in `{% generation %}`, strips content, and
@@ -31,6 +31,7 @@ def chat_template(spec: TemplateSpec, *, bos: str, control_tokens: Sequence[str]
         spec: the texts around messages.
         bos: text of the BOS token, empty for tokenizers that use none; written once, at the start.
         control_tokens: every token that must not come out of a message's content.
+        learned_gap: which characters at the end of the assistant's role prefix are learned and not in the prompt.
     """
     plain = _plain_filters(control_tokens)
     guard = " or ".join(f"{_literal(first)} in text" for first in sorted({token[0] for token in control_tokens}))
@@ -39,8 +40,7 @@ def chat_template(spec: TemplateSpec, *, bos: str, control_tokens: Sequence[str]
     lines = [
         f"{{%- set condition = condition | trim{plain} -%}}",
         f"{{%- set opening = {_prefix(spec, 'assistant')} -%}}",
-        # The generation prompt ends before the spaces, which often are one token with what follows: they are learned.
-        "{%- set prompt = opening.rstrip(' ') -%}",
+        f"{{%- set prompt = opening.rstrip({_literal(learned_gap)}) -%}}",
         f"{{{{- {_literal(bos)} -}}}}" if bos else "",
         "{%- for message in messages -%}",
         "{%- if message['content'] is not string -%}{{- raise_exception('content must be text') -}}{%- endif -%}",

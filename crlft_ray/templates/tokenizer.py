@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import string
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from crlft_ray.config.schema import CustomTemplate
 from crlft_ray.errors import UserError
 from crlft_ray.templates.jinja import chat_template, default_condition
-from crlft_ray.templates.spec import template_spec
+from crlft_ray.templates.spec import TemplateSpec, template_spec
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,12 @@ def load_chat_tokenizer(model: str, template: str | CustomTemplate, condition: s
     }
     special["eos_token"] = spec.end_of_turn
     special.setdefault("pad_token", str(tokenizer.eos_token or spec.end_of_turn))
+    backend_json = _exact(tokenizer.backend_tokenizer.to_str())
+    gap = _learned_gap(_backend(backend_json), spec)
     return ChatTokenizer(
-        backend_json=_exact(tokenizer.backend_tokenizer.to_str()),
+        backend_json=backend_json,
         special=special,
-        template_body=chat_template(spec, bos=bos, control_tokens=sorted(control)),
+        template_body=chat_template(spec, bos=bos, control_tokens=sorted(control), learned_gap=gap),
         condition=condition,
         model_max_length=int(min(tokenizer.model_max_length, 2**31 - 1)),
         new_tokens=new_tokens,
@@ -168,6 +171,27 @@ def _uses_bos(tokenizer: Any, model: str) -> bool:
     if tokenizer.eos_token_id is not None and added[-1] == tokenizer.eos_token_id:
         return bool(added[0] == tokenizer.bos_token_id != plain[0])
     raise UserError(f"model: the tokenizer of {model} adds tokens other than BOS and EOS ({plain} becomes {added})")
+
+
+def _learned_gap(backend: Any, spec: TemplateSpec) -> str:
+    """The characters at the end of a role prefix that become other tokens when text follows.
+
+    A space is one token with the word after it; "\\n\\n" is one token at the end of a prompt and two before a text in
+    tokenizers that split as GPT-2's does. A prompt that ends before them has the ids that training saw.
+    """
+
+    def ids(text: str) -> list[int]:
+        return list(backend.encode(text, add_special_tokens=False).ids)
+
+    opening = (
+        spec.role_prefix.replace("{condition}", "GPT4").replace("{role}", "assistant").replace("{Role}", "Assistant")
+    )
+    for gap in (" ", string.whitespace):
+        prompt = ids(opening.rstrip(gap))
+        if all(ids(opening + text)[: len(prompt)] == prompt for text in ("Hello", "5", "!", "<b>", "é", "東", "🙂")):
+            return gap
+    # A prefix that ends in a letter or sign may always become one token with what follows.
+    return " "
 
 
 def _exact(backend_json: str) -> str:
