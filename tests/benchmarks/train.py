@@ -28,7 +28,7 @@ BAR = 0.8
 
 def config(output: str, steps: int) -> Config:
     """The quickstart at the default global batch."""
-    overrides = [f"output={output}", "train.global_batch_tokens=16384", f"train.max_steps={steps}", "evaluate.every=0"]
+    overrides = [f"output={output}", "train.global_batch_tokens=16384", f"train.max_steps={steps}"]
     return load_config(ROOT / "jobs/configs/quickstart.yaml", [*overrides, "train.checkpoint_every=1000000"])
 
 
