@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.json_text import json_text
 
 app = typer.Typer(
     name="crlft",
@@ -162,7 +162,7 @@ def _console() -> Any:
 
 def _print(as_json: bool, content: Any, show: Callable[[], Any]) -> None:
     if as_json:
-        print(json.dumps(content, ensure_ascii=False))
+        print(json_text(content))
     else:
         show()
 

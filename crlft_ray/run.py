@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from crlft_ray.assets import asset_path
 from crlft_ray.chat import chat
 from crlft_ray.config import Config
 from crlft_ray.evaluation.evaluate import ModelScores, evaluate
+from crlft_ray.json_text import json_text
 from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.tracking import Recorder, Run
@@ -27,7 +28,7 @@ class RunResult:
     prepared: Prepared
     trained: Trained
     scores: list[ModelScores]
-    """Of the export, then of the base model."""
+    """Of the export, then of the base model; none where the config names nothing to evaluate on."""
     sample: tuple[str, str]
     """A message, and the export's reply."""
 
@@ -38,25 +39,31 @@ def run(config: Config) -> RunResult:
     Raises:
         UserError, TrainingFailed: as the stages.
     """
+    for suite in config.evaluate.suites:
+        # What cannot be fetched is better known before the training than after it.
+        asset_path(suite)
     prepared = prepare(config)
     trained = train(config)
-    log.info("evaluating the export and %s", config.model)
-    scores = evaluate(
-        [trained.export, config.model],
-        suites=config.evaluate.suites,
-        shards=str(shards_folder(config)) if prepared.manifest.counts["held_out"] else None,
-        limit=config.evaluate.limit,
-        heldout=config.evaluate.heldout,
-    )
-    report = Place.of(config.output) / "evaluation.json"
-    report.write_text(json.dumps([score.to_dict() for score in scores], indent=2) + "\n")
-    _track(config, trained, scores, report)
+    scores: list[ModelScores] = []
+    held_out = prepared.manifest.counts["held_out"]
+    if held_out or config.evaluate.suites:
+        log.info("evaluating the export and %s", config.model)
+        scores = evaluate(
+            [trained.export, config.model],
+            suites=config.evaluate.suites,
+            shards=str(shards_folder(config)) if held_out else None,
+            limit=config.evaluate.limit,
+            heldout=config.evaluate.heldout,
+        )
+        _track(config, trained, scores)
     reply = chat(trained.export, message=SAMPLE_MESSAGE, max_new_tokens=60)
     return RunResult(prepared, trained, scores, (SAMPLE_MESSAGE, reply or ""))
 
 
-def _track(config: Config, trained: Trained, scores: list[ModelScores], report: Place) -> None:
-    """Adds the scores to the training's run; the base model's under names of their own."""
+def _track(config: Config, trained: Trained, scores: list[ModelScores]) -> None:
+    """Writes evaluation.json and adds the scores to the training's run; the base model's under names of their own."""
+    report = Place.of(config.output) / "evaluation.json"
+    report.write_text(json_text([score.to_dict() for score in scores], indent=2) + "\n")
     folder = tracking_folder(config)
     recorder = Recorder(trained.tracking_uri, folder, system_metrics=False)
     tuned, base = scores

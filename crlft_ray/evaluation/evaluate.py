@@ -10,7 +10,7 @@ from typing import Any
 from crlft_ray.assets import asset_path
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.agieval import score_agieval
-from crlft_ray.evaluation.report import HeldoutReport, heldout_report, takes_condition
+from crlft_ray.evaluation.report import HeldoutReport, heldout_report, load_tokenizer, takes_condition
 from crlft_ray.evaluation.suite import SuiteScore, best_score
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
@@ -135,6 +135,4 @@ def _model(model: str) -> str:
 
 
 def _has_template(path: str) -> bool:
-    from transformers import AutoTokenizer
-
-    return bool(AutoTokenizer.from_pretrained(path).chat_template)
+    return bool(load_tokenizer(path).chat_template)

@@ -34,8 +34,8 @@ class ConversationLosses:
         tokens = float(self.tokens_C.sum())
         return float(self.sums_C.sum()) / tokens if tokens else float("nan")
 
-    def of(self, chosen: npt.NDArray[np.bool_]) -> ConversationLosses:
-        """Of some of the conversations."""
+    def of(self, chosen: npt.NDArray[np.bool_ | np.int64]) -> ConversationLosses:
+        """Of some of the conversations: a mask, or their numbers."""
         return ConversationLosses(self.sums_C[chosen], self.tokens_C[chosen])
 
 
@@ -54,18 +54,26 @@ def read_heldout(shards: Place, per_class: int | None) -> list[Conversation]:
 def encode_content(
     tokenizer: ChatTokenizer, conversations: Sequence[Conversation], condition: str, context: int
 ) -> list[Encoded]:
-    """Tokenises under one condition; what counts is the assistants' content without its end of turn."""
+    """Tokenises under one condition; what counts is the assistants' content, without its end of turn and without a
+    space before it that is a token of its own."""
     end_of_turn = tokenizer.token_id(tokenizer.special["eos_token"])
     encoded = []
     for whole in encode(tokenizer, conversations, [condition] * len(conversations)):
         ids_T = whole.input_ids_T[:context]
-        spans = [
-            (start, min(end - 1 if whole.input_ids_T[end - 1] == end_of_turn else end, context), 1.0)
-            for start, end, _ in whole.spans
-            if start < context
-        ]
-        encoded.append(Encoded(ids_T, [span for span in spans if span[1] > span[0]]))
+        spans = []
+        for start, end, _ in whole.spans:
+            if whole.input_ids_T[end - 1] == end_of_turn:
+                end -= 1
+            while start < end and _is_space(tokenizer, int(whole.input_ids_T[start])):
+                start += 1
+            if start < min(end, context):
+                spans.append((start, min(end, context), 1.0))
+        encoded.append(Encoded(ids_T, spans))
     return encoded
+
+
+def _is_space(tokenizer: ChatTokenizer, token: int) -> bool:
+    return not tokenizer.backend.decode([token], skip_special_tokens=False).strip()
 
 
 @torch.no_grad()
@@ -119,9 +127,10 @@ def difference_interval(
     count = len(first.sums_C)
     if count == 0:
         return float("nan"), float("nan"), float("nan")
-    drawn = rng.integers(0, count, size=(resamples, count))
-    means = [
-        part.sums_C[drawn].sum(axis=1) / np.maximum(part.tokens_C[drawn].sum(axis=1), 1) for part in (first, second)
-    ]
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    differences = np.empty(resamples)
+    for number in range(resamples):
+        drawn_C = rng.integers(0, count, count)
+        differences[number] = first.of(drawn_C).mean - second.of(drawn_C).mean
+    # A sample of conversations that were all cut off before their content says nothing.
+    low, high = np.nanquantile(differences, [0.025, 0.975])
     return first.mean - second.mean, float(low), float(high)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from crlft_ray.evaluation.heldout import (
     encode_content,
     read_heldout,
 )
-from crlft_ray.model.load import load_model
+from crlft_ray.model.load import load_model, model_config
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.shards.manifest import read_manifest, read_tokenizer
 from crlft_ray.storage import Place
-from crlft_ray.templates import Encoded
+from crlft_ray.templates import ChatTokenizer, Encoded
 from crlft_ray.templates.encode import token_spans
 
 
@@ -65,12 +65,14 @@ def heldout_report(model: str, shards: Place, per_class: int | None, threads: in
     """
     torch.set_num_threads(threads)
     manifest = read_manifest(shards)
+    model_config(model, manifest.settings["context"])
     conversations = read_heldout(shards, per_class)
     if not conversations:
         raise UserError(f"{shards}: no conversations were held out; set data.holdout above 0 and prepare again")
     context, pack_tokens = manifest.settings["context"], manifest.pack_tokens
     if takes_condition(model):
         tokenizer = read_tokenizer(shards)
+        _check_same(model, tokenizer, shards)
         ways = {
             counts.name: encode_content(tokenizer, conversations, counts.condition, context)
             for counts in manifest.classes
@@ -86,10 +88,32 @@ def heldout_report(model: str, shards: Place, per_class: int | None, threads: in
 
 def takes_condition(model: str) -> bool:
     """Whether a model's chat template is one that training with this project exported."""
+    template = load_tokenizer(model).chat_template
+    return isinstance(template, str) and "condition is not defined" in template
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a folder or hub id, as transformers gives it.
+
+    Raises:
+        UserError: there is none.
+    """
     from transformers import AutoTokenizer
 
-    template = AutoTokenizer.from_pretrained(model).chat_template
-    return isinstance(template, str) and "condition is not defined" in template
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model: the tokenizer of {model} cannot be loaded: {reason}") from None
+
+
+def _check_same(model: str, tokenizer: ChatTokenizer, shards: Place) -> None:
+    own = load_tokenizer(model)
+    if own.get_vocab() != tokenizer.backend.get_vocab() or not own.chat_template.endswith(tokenizer.template_body):
+        raise UserError(
+            f"{shards}: made with another tokenizer or chat template than that of {model}; give the shards that this "
+            "model was trained on, or prepare some with its template"
+        )
 
 
 def _report(losses: dict[str, ConversationLosses], conversations: Sequence[Conversation]) -> HeldoutReport:
@@ -110,30 +134,41 @@ def _report(losses: dict[str, ConversationLosses], conversations: Sequence[Conve
 
 
 def _of_base_model(model: str, conversations: Sequence[Conversation], context: int) -> dict[str, list[Encoded]]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(Path(model) if Path(model).is_dir() else model)
-    plain = ["\n".join(message["content"] for message in c.messages()) for c in conversations]
-    ways = {"no template": [_found(tokenizer, *each, context, True) for each in zip(plain, conversations, strict=True)]}
+    tokenizer = load_tokenizer(model)
+    plain = [_laid_out(c, "\n".join) for c in conversations]
+    ways = {"no template": [_found(tokenizer, *each, context, special=True) for each in plain]}
     if tokenizer.chat_template:
-        rendered = [tokenizer.apply_chat_template(c.messages(), tokenize=False) for c in conversations]
-        ways["own template"] = [
-            _found(tokenizer, *each, context, False) for each in zip(rendered, conversations, strict=True)
-        ]
+
+        def rendered(conversation: Conversation, contents: Sequence[str]) -> str:
+            named = [{**m, "content": text} for m, text in zip(conversation.messages(), contents, strict=True)]
+            return str(tokenizer.apply_chat_template(named, tokenize=False))
+
+        own = [_laid_out(c, partial(rendered, c)) for c in conversations]
+        ways["own template"] = [_found(tokenizer, *each, context, special=False) for each in own]
     return ways
 
 
-def _found(tokenizer: Any, text: str, conversation: Conversation, context: int, special: bool) -> Encoded:
-    """Tokenises a rendered conversation and finds the assistants' content in it, message after message."""
-    spans, position = [], 0
-    for turn in conversation.turns:
-        start = text.find(turn.content, position)
-        if start < 0:
-            # The template rewrites this text; it cannot be compared.
-            continue
-        position = start + len(turn.content)
-        if turn.role == "assistant" and turn.weight != 0:
-            spans.append((start, position))
+def _laid_out(conversation: Conversation, render: Callable[[Sequence[str]], str]) -> tuple[str, list[tuple[int, int]]]:
+    """A conversation as text, and where the assistants' content that counts lies in it."""
+    contents = [message["content"].strip() for message in conversation.messages()]
+    counts = [False] * (len(contents) - len(conversation.turns))
+    counts += [turn.role == "assistant" and turn.weight != 0 for turn in conversation.turns]
+    # The same template around private characters tells where each message goes, whatever the messages say.
+    marks = [f"\ue000{number}\ue001" for number in range(len(contents))]
+    rest, text, spans = render(marks), "", []
+    for mark, content, counted in zip(marks, contents, counts, strict=True):
+        before, found, rest = rest.partition(mark)
+        text += before
+        if found and counted:
+            spans.append((len(text), len(text) + len(content)))
+        text += content if found else ""
+    text += rest
+    # A template that rewrites the messages leaves nothing that could be compared.
+    whole = render(contents)
+    return (whole, spans if text == whole else [])
+
+
+def _found(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], context: int, *, special: bool) -> Encoded:
     encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
     found = token_spans(encoding.offset_mapping, spans)
     kept = [(start, min(end, context), 1.0) for start, end in found if start < context and end > start]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +46,46 @@ def export_model(
     if not writes:
         write_weights(model, None, max_shard_bytes)
         return
-    # Beside the target where that is local, so that the move at the end is a rename.
-    beside = Path(target.path).parent if target.is_local else None
-    if beside is not None:
-        beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="export.", suffix=".part", dir=beside) as scratch:
-        folder = Path(scratch) / "export"
+    with _scratch(target) as scratch:
+        folder = scratch / "new"
         folder.mkdir()
         write_weights(model, folder, max_shard_bytes)
         _write_config(model, tokenizer, folder)
         tokenizer.save(folder)
-        (folder / "README.md").write_text(model_card(config, manifest, steps), encoding="utf-8")
+        card = folder / "README.md"
+        card.write_text(model_card(config, manifest, steps), encoding="utf-8")
+        for weights in folder.glob("*.safetensors"):
+            # safetensors lets nobody but the writer read them.
+            weights.chmod(card.stat().st_mode)
+        _put(folder, target, scratch / "old")
+
+
+@contextmanager
+def _scratch(target: Place) -> Iterator[Path]:
+    """A folder to write in; beside a local target, so that the move at the end is a rename."""
+    if not target.is_local:
+        with tempfile.TemporaryDirectory(prefix="crlft-export-") as folder:
+            yield Path(folder)
+        return
+    beside = Path(f"{target.path}.part")
+    # What a killed export left behind.
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside)
+
+
+def _put(folder: Path, target: Place, old: Path) -> None:
+    """Brings a finished folder to its place; a local one that was there is moved aside first."""
+    if not target.is_local:
         target.remove()
-        if target.is_local:
-            folder.rename(target.path)
-        else:
-            _upload(folder, target)
+        _upload(folder, target)
+        return
+    if target.exists():
+        Path(target.path).rename(old)
+    folder.rename(target.path)
 
 
 def _write_config(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:

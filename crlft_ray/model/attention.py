@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from crlft_ray.errors import UserError
+
 NAME = "crlft_varlen"
 
 
@@ -41,6 +43,8 @@ def packed_attention(
     scaling: float | None = None,
     cu_seq_lens_q: torch.Tensor,
     max_length_q: int,
+    s_aux: torch.Tensor | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of each sequence on its own.
@@ -52,11 +56,14 @@ def packed_attention(
         scaling: factor on the scores; 1/sqrt(H) by default.
         cu_seq_lens_q: [sequences + 1], int32: where each sequence begins, and the end of the last.
         max_length_q: tokens of the longest sequence.
+        s_aux, softcap: sinks and soft caps of some models; refused.
 
     Returns:
         [1, T, N, H], and no attention weights.
     """
     assert attention_mask is None
+    if s_aux is not None or softcap is not None:
+        raise UserError("model: it has attention sinks or soft caps, which packed training does not reproduce")
     if q_1NTH.is_cuda:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
     gqa = q_1NTH.shape[1] != k_1KTH.shape[1]

@@ -33,32 +33,44 @@ def model_config(model: str, context: int | None = None) -> Any:
         config = AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise UserError(f"model: {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
-    unlike = _unlike(config, context)
+    text_config = config.get_text_config()
+    unlike = _foreign(config) or _unlike(text_config, context)
     if unlike:
         raise UserError(
             f"model: {model} ({config.model_type}) has {unlike}, which packed training does not reproduce; use a "
             "model with full causal attention"
         )
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = getattr(text_config, "max_position_embeddings", None)
     if context is not None and positions is not None and context > positions:
         raise UserError(f"data.context: {context} is more than the {positions} positions that {model} knows")
     return config
 
 
+def _foreign(config: Any) -> str | None:
+    """Why transformers would not run our attention in this model, if it would not."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if getattr(config, "is_encoder_decoder", False):
+        return "an encoder"
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if model_class is None:
+        return "no causal language model"
+    return None if model_class._supports_attention_backend else "attention code of its own"
+
+
 def _unlike(config: Any, context: int | None) -> str | None:
+    other = sorted(set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"})
+    if other:
+        return f"layers of another kind ({', '.join(other)})"
     window = getattr(config, "sliding_window", None)
     slides = getattr(config, "use_sliding_window", True) and _only_layer_type(config) != "full_attention"
     if window and slides and (context is None or window < context):
         return f"sliding-window attention of {window} tokens"
-    if getattr(config, "attention_chunk_size", None):
-        return "chunked attention"
     for key, name in _SCALINGS.items():
         if getattr(config, key, None) not in (None, 1, 1.0):
             return name
     if config.model_type in {"gpt_oss", "mimo_v2_flash"}:
         return "attention sinks"
-    if getattr(config, "is_encoder_decoder", False):
-        return "an encoder"
     return None
 
 

@@ -112,7 +112,8 @@ def _request(config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFil
     settings = {
         "format_version": FORMAT_VERSION,
         "tokenizer": tokenizer.digest,
-        "classes": {name: spec.condition for name, spec in config.classes.items()},
+        # In their order: shards know a class by its number.
+        "classes": [[name, spec.condition] for name, spec in config.classes.items()],
         "context": config.data.context,
         "pack_tokens": config.data.pack_tokens,
     }

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crlft_ray.storage import Place
+
 _TAG = "zero3"
-_STATE = "state.json"
+STATE = "state.json"
+"""Name of a checkpoint's `RunState`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def save(engine: Any, state: RunState, metrics: dict[str, float]) -> None:
         (folder / _TAG).mkdir()
         engine.save_checkpoint(str(folder), tag=_TAG)
         if dist.get_rank() == 0:
-            (folder / _STATE).write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
+            (folder / STATE).write_text(json.dumps(asdict(state), indent=2), encoding="utf-8")
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,6 +66,16 @@ def load_latest(engine: Any) -> RunState | None:
     return state
 
 
-def read_state(folder: Path) -> RunState:
+def read_state(folder: Path | Place) -> RunState:
     """The state of a checkpoint folder."""
-    return RunState(**json.loads((folder / _STATE).read_text(encoding="utf-8")))
+    return RunState(**json.loads((folder / STATE).read_text()))
+
+
+def newest_state(checkpoints: Place) -> RunState | None:
+    """The state of the newest checkpoint that Ray Train keeps in a folder; their names sort by time."""
+    if not checkpoints.is_folder():
+        return None
+    kept = [
+        place for place in checkpoints.children() if place.name.startswith("checkpoint_") and (place / STATE).exists()
+    ]
+    return read_state(kept[-1]) if kept else None

@@ -10,6 +10,12 @@ from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.order import Order
 
 
+def order_of(config: Config, manifest: Manifest) -> Order:
+    """The order in which a run visits its packs."""
+    packs_per_step = config.train.global_batch_tokens // config.data.pack_tokens
+    return Order(manifest.packs, packs_per_step, manifest.fingerprint, config.train.seed)
+
+
 def planned_steps(config: Config, order: Order) -> int:
     """Optimizer steps of the whole run."""
     steps = config.train.epochs * order.steps_per_epoch
@@ -23,6 +29,16 @@ def peak_lr(config: Config, manifest: Manifest) -> float:
     packs_per_step = config.train.global_batch_tokens // config.data.pack_tokens
     learned_per_step = manifest.learned_tokens / manifest.packs * min(packs_per_step, manifest.packs)
     return config.train.base_lr * math.sqrt(learned_per_step / 4e6)
+
+
+def weight_shares(config: Config, manifest: Manifest) -> dict[str, float]:
+    """Share of Σw that each class has over an epoch: what the gradient really listens to."""
+    weighted = {
+        counts.name: weight * counts.learned_tokens
+        for counts, weight in zip(manifest.classes, config.class_weights(), strict=True)
+    }
+    total = sum(weighted.values())
+    return {name: weight / total if total else 0.0 for name, weight in weighted.items()}
 
 
 def lr_at(step: int, *, steps: int, peak: float, warmup: float, final: float) -> float:

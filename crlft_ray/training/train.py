@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import yaml
 
 from crlft_ray.config import Config, dump_config, validate
 from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.json_text import json_text
 from crlft_ray.model.load import model_config
 from crlft_ray.shards.manifest import Manifest, read_manifest
 from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
@@ -19,13 +20,17 @@ from crlft_ray.shards.verify import verify_shards
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Dataset, Record, Recorder, Run, RunSpec, plot_curves, tracking_uri
+from crlft_ray.training.checkpoint import newest_state
 from crlft_ray.training.cluster import check_capacity, worker_resources
 from crlft_ray.training.device import backend, uses_gpu
 from crlft_ray.training.progress import Progress
-from crlft_ray.training.schedule import peak_lr, planned_steps
+from crlft_ray.training.schedule import order_of, peak_lr, planned_steps, weight_shares
 from crlft_ray.training.worker import TrainJob, train_worker
 
+log = logging.getLogger(__name__)
+
 _CHECKPOINTS = "checkpoints"
+_LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def train(config: Config) -> Trained:
     manifest, tokenizer, path = job_parts
     output = Place.of(config.output)
     (output.make_folder() / "config.yaml").write_text(dump_config(config))
+    _say_shares(config, manifest)
     with _Tracked(config, manifest) as tracked:
         job = TrainJob(
             config=config,
@@ -89,7 +95,7 @@ def train(config: Config) -> Trained:
         tracking_uri=tracked.run.uri,
         metrics=tracked.last_metrics,
     )
-    (output / "result.json").write_text(json.dumps(asdict(trained), indent=2) + "\n")
+    (output / "result.json").write_text(json_text(asdict(trained), indent=2) + "\n")
     return trained
 
 
@@ -108,17 +114,42 @@ def _check(config: Config) -> tuple[Manifest, ChatTokenizer, str]:
     manifest = read_manifest(folder)
     tokenizer = chat_tokenizer(config)
     made_with = manifest.settings
+    # In their order, too: shards know a class by its number.
     conditions = {name: spec.condition for name, spec in config.classes.items()}
+    made_for = {counts.name: counts.condition for counts in manifest.classes}
     for key, made, now in (
         ("tokenizer and template", made_with["tokenizer"][:12], tokenizer.digest[:12]),
-        ("classes and conditions", made_with["classes"], conditions),
+        ("classes and conditions", list(made_for.items()), list(conditions.items())),
         ("data.context", made_with["context"], config.data.context),
         ("data.pack_tokens", made_with["pack_tokens"], config.data.pack_tokens),
     ):
         if made != now:
             raise UserError(f"{folder}: made with other {key} ({made}) than this run's ({now}); run `crlft prepare`")
+    tracking_uri(config.tracking.uri, config.output)
     _check_output(config)
+    _check_checkpoint(config, manifest)
     return manifest, tokenizer, path
+
+
+def _check_checkpoint(config: Config, manifest: Manifest) -> None:
+    """What the output's newest checkpoint goes on from must be what this config continues."""
+    state = newest_state(Place.of(config.output) / _CHECKPOINTS)
+    if state is None:
+        return
+    where = f"output: {config.output} holds a run that has done {state.step} steps"
+    if state.fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{where} on other data ({state.fingerprint[:12]}, now {manifest.fingerprint[:12]}); "
+            "choose another output folder"
+        )
+    if state.world_size != config.train.workers:
+        raise UserError(
+            f"train.workers: {where} with {state.world_size} workers; it goes on with as many, not with "
+            f"{config.train.workers}"
+        )
+    planned = planned_steps(config, order_of(config, manifest))
+    if state.step > planned:
+        raise UserError(f"train.max_steps: {where}, more than the {planned} that this config plans")
 
 
 def _check_output(config: Config) -> None:
@@ -140,6 +171,18 @@ def _check_output(config: Config) -> None:
                 f"output: {config.output} holds another run: its {key} is {before}, this config's {now}; "
                 "choose another output folder"
             )
+
+
+def _say_shares(config: Config, manifest: Manifest) -> None:
+    shares = weight_shares(config, manifest)
+    log.info("share of the loss: %s", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    best = max(config.class_names, key=lambda name: config.class_weights()[config.class_names.index(name)])
+    if shares[best] < _LEAST_SHARE:
+        log.warning(
+            "the class with the highest weight, %s, has only %.1f %% of the loss: give it more weight or repeat it",
+            best,
+            100 * shares[best],
+        )
 
 
 class _Tracked:

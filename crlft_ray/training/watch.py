@@ -43,6 +43,12 @@ class Watch:
 
     def missing(self) -> str:
         """A sentence that names the ranks that are furthest behind, and their steps."""
+        try:
+            return self._missing()
+        except RuntimeError:
+            return f"rank 0, which keeps all positions, is gone; rank {self._rank} waits at step {self._step}"
+
+    def _missing(self) -> str:
         places = [self._store.get(f"crlft/at/{rank}").decode().split("|") for rank in range(self._world_size)]
         behind = min(int(count) for count, _, _ in places)
         late = [
@@ -51,7 +57,8 @@ class Watch:
             if int(count) == behind
         ]
         if len(late) == self._world_size:
-            return f"all ranks are at step {self._step}: the network between them is stuck"
+            position = places[self._rank][2]
+            return f"all ranks are at step {self._step}, {position}: one hangs in it, or the network between them does"
         return f"{' and '.join(late)} did not come; rank {self._rank} waits at step {self._step}"
 
     def __enter__(self) -> Watch:

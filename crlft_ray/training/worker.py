@@ -19,7 +19,7 @@ from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.checkpoint import RunState, load_latest, save
 from crlft_ray.training.device import peak_memory_gb, prepare_process
-from crlft_ray.training.schedule import lr_at, planned_steps
+from crlft_ray.training.schedule import lr_at, order_of, planned_steps
 
 MOST_NOT_FINITE = 10
 """Steps in a row without a finite gradient after which a run gives up."""
@@ -42,9 +42,7 @@ class TrainJob:
 
     @property
     def order(self) -> Order:
-        config = self.config
-        packs_per_step = config.train.global_batch_tokens // config.data.pack_tokens
-        return Order(self.manifest.packs, packs_per_step, self.manifest.fingerprint, config.train.seed)
+        return order_of(self.config, self.manifest)
 
 
 def train_worker(job: TrainJob) -> dict[str, Any]:
@@ -114,7 +112,10 @@ class _Run:
         for step in range(first, self._steps):
             began = time.perf_counter()
             watch.begin_step(step)
-            taken = list(islice(packs, self._order.rank_packs(step, self._rank, self._world_size)))
+            wanted = self._order.rank_packs(step, self._rank, self._world_size)
+            taken = list(islice(packs, wanted))
+            if len(taken) != wanted:
+                raise RuntimeError(f"step {step}: rank {self._rank} got {len(taken)} of {wanted} packs")
             waited = time.perf_counter() - began
             lr = lr_at(
                 step, steps=self._steps, peak=self._job.peak_lr, warmup=config.train.warmup, final=config.train.final_lr
