@@ -98,14 +98,7 @@ def _write_config(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:
     model.config.update(ids)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    generation = GenerationConfig(**ids, do_sample=False, max_length=tokenizer_limit(model, tokenizer))
-    generation.save_pretrained(folder)
-
-
-def tokenizer_limit(model: Any, tokenizer: ChatTokenizer) -> int:
-    """Most tokens of a conversation, prompt and reply."""
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return int(min(positions, tokenizer.model_max_length))
+    GenerationConfig(**ids, do_sample=False).save_pretrained(folder)
 
 
 def _upload(folder: Path, target: Place) -> None:
