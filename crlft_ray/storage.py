@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,25 @@ class Place:
         """Renames; on a local disk in one step."""
         self.filesystem.move(self.path, target.path)
 
+    def replace_with(self, folder: Place, last: str) -> None:
+        """Puts `folder` in this one's place.
+
+        On a local disk what was there before is put aside first and removed at the end. Object stores cannot rename
+        folders: files are moved one by one, and the one named `last`, which makes the folder valid, after the others.
+        """
+        if self.is_local:
+            aside = Place(self.filesystem, f"{self.path}.{os.getpid()}.old")
+            if self.exists():
+                self.move_to(aside)
+            folder.move_to(self)
+            aside.remove()
+            return
+        (self / last).remove()
+        self.remove()
+        for file in sorted(folder.children(), key=lambda file: file.name == last):
+            file.move_to(self / file.name)
+        folder.remove()
+
     def children(self) -> list[Place]:
         """What a folder holds, by name."""
         infos = self.filesystem.get_file_info(fs.FileSelector(self.path))
@@ -86,9 +106,14 @@ class Place:
 
     def write_bytes(self, content: bytes) -> None:
         """Writes to a temporary name first, so that no half-written file is ever seen."""
+        self.write_parts([content])
+
+    def write_parts(self, parts: Iterable[bytes]) -> None:
+        """As `write_bytes`, of content that need not be in memory as a whole."""
         target = Place(self.filesystem, f"{self.path}.{os.getpid()}.part")
         with target.filesystem.open_output_stream(target.path) as stream:
-            stream.write(content)
+            for part in parts:
+                stream.write(part)
         target.move_to(self)
 
     def write_text(self, text: str) -> None:

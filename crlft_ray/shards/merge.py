@@ -13,6 +13,7 @@ import pyarrow.ipc
 
 from crlft_ray.shards.pack import best_fit_decreasing
 from crlft_ray.shards.shard import SCHEMA, write_shard
+from crlft_ray.shards.tokenise import SPILL_SCHEMA
 from crlft_ray.storage import Place
 
 
@@ -29,23 +30,25 @@ class BucketCounts:
     class_tokens: list[int]
     learned_tokens: list[int]
     held_out: list[int]
-    heldout_lines: list[str]
 
 
 def merge_bucket(
-    bucket: int, target: Place, *, spills: Sequence[Place], classes: int, pack_tokens: int
+    bucket: int, target: Place, heldout: Place, *, spills: Sequence[Place], classes: int, pack_tokens: int
 ) -> BucketCounts:
-    """Drops duplicates (the first source keeps its own), sets the held-out apart, packs the rest and writes a shard.
+    """Drops duplicates (the first source keeps its own), writes the held-out to a file, packs the rest into a shard.
 
     The spills must be in the order of the sources; the result is sorted by content hash and so the same however many
     tasks made the spills.
     """
-    table = pa.concat_tables(_bucket(spill, bucket) for spill in spills).combine_chunks()
+    table = pa.concat_tables(
+        [SPILL_SCHEMA.empty_table(), *(_bucket(spill, bucket) for spill in spills)]
+    ).combine_chunks()
     unique = _first_of_each(table.column("id").to_pylist())
     duplicates = len(table) - len(unique)
     table = table.take(pa.array(unique, pa.int64()))
     held_out = table.filter(table.column("held_out"))
     train = table.filter(pc.invert(table.column("held_out")))
+    heldout.write_text("".join(f"{line}\n" for line in held_out.column("text").to_pylist()))
     truncated = int(pc.sum(train.column("truncated")).as_py() or 0)
     train = _repeated(train).select(SCHEMA.names).combine_chunks()
     lengths = pc.list_value_length(train.column("input_ids")).to_numpy().astype(np.int64)
@@ -61,7 +64,6 @@ def merge_bucket(
         class_tokens=_per_class(class_of_row, lengths, classes),
         learned_tokens=_per_class(class_of_row, _learned(train), classes),
         held_out=_per_class(held_out.column("class").to_numpy(), np.ones(len(held_out), np.int64), classes),
-        heldout_lines=held_out.column("text").to_pylist(),
     )
 
 

@@ -36,16 +36,18 @@ class Permutation:
         values = np.asarray(indices, dtype=np.uint64)
         assert values.size == 0 or int(values.max()) < self._size
         found = self._network(values)
-        # The domain is less than four times the size, so a walk takes four rounds on average at most.
+        # The domain is at most four times the size, so a walk takes four rounds on average at most.
         while (outside := found >= self._size).any():
             found = np.where(outside, self._network(found), found)
-        return found.astype(np.int64)
+        result: Indices = found.astype(np.int64)
+        return result
 
     def _network(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         left, right = values >> self._half, values & self._mask
         for key in self._keys:
             left, right = right, left ^ (_mix(right ^ key) & self._mask)
-        return (left << self._half) | right
+        joined: npt.NDArray[np.uint64] = (left << self._half) | right
+        return joined
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -53,7 +55,8 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Order:
         # The last step of an epoch is the only one with fewer packs, so division by `each` holds for it, too.
         steps, micro = np.divmod(in_epoch, max(each, 1))
         positions = steps * self.packs_per_step + micro * world_size + rank
-        numbers = np.empty_like(positions)
+        numbers: Indices = np.empty_like(positions)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             numbers[chosen] = Permutation(self.packs, self.fingerprint, self.seed, int(epoch))(positions[chosen])

@@ -1,10 +1,10 @@
 """Packing: which conversations share a pack of at most `pack_tokens` tokens.
 
-    pack_tokens = 10      conversations 6 5 4 4 3 2 2 2
+pack_tokens = 10      conversations 6 5 4 4 3 2 2 2
 
-    pack 0  | 6 6 6 6 6 6 4 4 4 4 |
-    pack 1  | 5 5 5 5 5 3 3 3 2 2 |
-    pack 2  | 4 4 4 4 2 2 2 2 . . |
+pack 0  | 6 6 6 6 6 6 4 4 4 4 |
+pack 1  | 5 5 5 5 5 3 3 3 2 2 |
+pack 2  | 4 4 4 4 2 2 2 2 . . |
 """
 
 from __future__ import annotations

@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from crlft_ray.assets import asset_path
 from crlft_ray.config import Config
-from crlft_ray.conversations.files import Piece, SourceFile, cut, find_files
+from crlft_ray.conversations.files import SourceFile, cut, find_files
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import (
     FORMAT_VERSION,
@@ -26,22 +25,33 @@ from crlft_ray.shards.manifest import (
     MANIFEST,
     REJECTED,
     TOKENIZER,
-    ClassCounts,
     Manifest,
-    ShardInfo,
-    fingerprint,
     read_manifest,
 )
-from crlft_ray.shards.merge import BucketCounts, merge_bucket
+from crlft_ray.shards.merge import merge_bucket
+from crlft_ray.shards.summary import check_rejected, manifest_of
 from crlft_ray.shards.tasks import run_tasks
-from crlft_ray.shards.tokenise import PieceCounts, spill_piece
+from crlft_ray.shards.tokenise import spill_piece
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, load_chat_tokenizer
 
 log = logging.getLogger(__name__)
 
-_BUCKET_BYTES = 32 << 20
-_SMALLEST_PIECE, _LARGEST_PIECE = 1 << 20, 32 << 20
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the parts that tasks work on; together with the input alone they decide the shards."""
+
+    smallest_piece: int = 1 << 20
+    largest_piece: int = 32 << 20
+    """Of the input."""
+    spill: int = 64 << 20
+    """Of tokenised conversations in memory."""
+    bucket: int = 32 << 20
+    """Of the input, that become one shard."""
+
+
+DEFAULT_SIZES = Sizes()
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def chat_tokenizer(config: Config) -> ChatTokenizer:
     return load_chat_tokenizer(model_path(config), config.template, config.condition())
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
     """Makes the shards of a run, or finds them made.
 
     Raises:
@@ -82,10 +92,9 @@ def prepare(config: Config) -> Prepared:
     files = [file for number in range(len(config.data.sources)) for file in _files(config, number)]
     folder = shards_folder(config)
     request = _request(config, tokenizer, files)
-    if (folder / MANIFEST).exists():
-        manifest = read_manifest(folder)
-        if _request_of(manifest) == request:
-            return Prepared(str(folder), manifest, unchanged=True, seconds=0.0)
+    there = _prepared(folder)
+    if there is not None and _request_of(there) == request:
+        return Prepared(str(folder), there, unchanged=True, seconds=0.0)
     from crlft_ray.ray_session import connect
 
     connect()
@@ -93,9 +102,8 @@ def prepare(config: Config) -> Prepared:
     began = time.perf_counter()
     scratch = Place.of(config.output) / f"shards.{os.getpid()}.part"
     try:
-        manifest = _prepare_in(scratch, config, tokenizer, files, request)
-        folder.remove()
-        scratch.move_to(folder)
+        manifest = _prepare_in(scratch, config, tokenizer, files, sizes, request)
+        folder.replace_with(scratch, last=MANIFEST)
     finally:
         scratch.remove()
     return Prepared(str(folder), manifest, unchanged=False, seconds=time.perf_counter() - began)
@@ -131,96 +139,45 @@ def _request_of(manifest: Manifest) -> Any:
     return [manifest.settings, manifest.counts["holdout"], manifest.sources]
 
 
+def _prepared(folder: Place) -> Manifest | None:
+    """What is there already, unless it is damaged and has to be made again."""
+    try:
+        return read_manifest(folder) if folder.exists() else None
+    except UserError as error:
+        log.warning("making the shards again: %s", error)
+        return None
+
+
 def _prepare_in(
-    scratch: Place, config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFile], request: Any
+    scratch: Place, config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFile], sizes: Sizes, request: Any
 ) -> Manifest:
-    (scratch / "spill").make_folder()
+    for folder in ("spill", "heldout"):
+        (scratch / folder).make_folder()
     size = sum(file.size for file in files)
-    piece_bytes = min(max(size // 256, _SMALLEST_PIECE), _LARGEST_PIECE)
+    piece_bytes = min(max(size // 256, sizes.smallest_piece), sizes.largest_piece)
     pieces = [piece for file in files for piece in cut(file, piece_bytes)]
-    buckets = max(1, size // _BUCKET_BYTES)
-    spills = [scratch / "spill" / f"{number:06}.arrow" for number in range(len(pieces))]
+    buckets = max(1, size // sizes.bucket)
     counts = run_tasks(
-        spill_piece, list(zip(pieces, spills, strict=True)), config=config, tokenizer=tokenizer, buckets=buckets
+        spill_piece,
+        [(piece, scratch / "spill" / f"{number:06}.arrow") for number, piece in enumerate(pieces)],
+        config=config,
+        tokenizer=tokenizer,
+        buckets=buckets,
+        most_bytes=sizes.spill,
     )
-    _check_rejected(config, pieces, counts, scratch / REJECTED)
+    check_rejected(config, pieces, counts, scratch / REJECTED)
+    heldout = [scratch / "heldout" / f"{bucket:05}.jsonl" for bucket in range(buckets)]
     merged = run_tasks(
         merge_bucket,
-        [(bucket, scratch / f"shard-{bucket:05}.arrow") for bucket in range(buckets)],
-        spills=spills,
+        [(bucket, scratch / f"shard-{bucket:05}.arrow", heldout[bucket]) for bucket in range(buckets)],
+        spills=[spill for count in counts for spill in count.spills],
         classes=len(config.classes),
         pack_tokens=config.data.pack_tokens,
     )
-    (scratch / "spill").remove()
-    manifest = _manifest(config, counts, merged, request)
-    (scratch / HELDOUT).write_text("".join(f"{line}\n" for part in merged for line in part.heldout_lines))
+    manifest = manifest_of(config, counts, merged, request)
+    (scratch / HELDOUT).write_parts(part.read_bytes() for part in heldout)
+    for folder in ("spill", "heldout"):
+        (scratch / folder).remove()
     (scratch / TOKENIZER).write_text(tokenizer.to_json())
     (scratch / MANIFEST).write_text(manifest.to_json())
     return manifest
-
-
-def _check_rejected(config: Config, pieces: Sequence[Piece], counts: Sequence[PieceCounts], report: Place) -> None:
-    lines, first_line = [], 0
-    for number, (piece, count) in enumerate(zip(pieces, counts, strict=True)):
-        if number and pieces[number - 1].file != piece.file:
-            first_line = 0
-        unit = "line" if piece.file.kind == "jsonl" else "row"
-        for position, reason in count.rejected:
-            lines.append({"file": str(piece.file.place), unit: first_line + position + 1, "reason": reason})
-        first_line += count.lines
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    report.write_text(text)
-    rows = sum(count.rows for count in counts)
-    if lines and len(lines) > config.data.max_rejected * rows:
-        kept = Place.of(config.output) / REJECTED
-        kept.write_text(text)
-        shown = [f"  {row['file']}, {next(iter(row.keys() - {'file', 'reason'}))} "
-                 f"{row.get('line', row.get('row'))}: {row['reason']}" for row in lines[:5]]  # fmt: skip
-        raise UserError(
-            f"{len(lines)} of {rows} rows cannot be used, more than data.max_rejected = {config.data.max_rejected:g} "
-            f"allows; all are in {kept}. The first:\n" + "\n".join(shown)
-        )
-
-
-def _manifest(
-    config: Config, counts: Sequence[PieceCounts], merged: Sequence[BucketCounts], request: Any
-) -> Manifest:
-    settings, holdout, sources = request
-    shards = [ShardInfo(f"shard-{n:05}.arrow", part.packs, part.tokens, part.sha256) for n, part in enumerate(merged)]
-    classes = [
-        ClassCounts(
-            name,
-            spec.condition,
-            conversations=sum(part.conversations[number] for part in merged),
-            tokens=sum(part.class_tokens[number] for part in merged),
-            learned_tokens=sum(part.learned_tokens[number] for part in merged),
-            held_out=sum(part.held_out[number] for part in merged),
-        )
-        for number, (name, spec) in enumerate(config.classes.items())
-    ]
-    empty = [counts.name for counts in classes if not counts.conversations]
-    if empty:
-        raise UserError(f"classes.{empty[0]}: no conversation of this class is left to train on in data.sources")
-    packs, tokens = sum(shard.packs for shard in shards), sum(shard.tokens for shard in shards)
-    return Manifest(
-        fingerprint=fingerprint(settings, shards),
-        settings=settings,
-        classes=classes,
-        counts={
-            "rows": sum(count.rows for count in counts),
-            "rejected": sum(len(count.rejected) for count in counts),
-            "cleaned": dict(sorted(sum((count.cleaned for count in counts), Counter[str]()).items())),
-            "not_sampled": sum(count.not_sampled for count in counts),
-            "duplicates": sum(part.duplicates for part in merged),
-            "held_out": sum(sum(part.held_out) for part in merged),
-            "truncated": sum(part.truncated for part in merged),
-            "holdout": holdout,
-        },
-        packs=packs,
-        tokens=tokens,
-        fill=tokens / (packs * config.data.pack_tokens),
-        shards=shards,
-        sources=sources,
-    )
-
-

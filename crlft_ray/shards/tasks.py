@@ -14,6 +14,8 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     Raises:
         UserError: the first one that a task raised, without a trace.
     """
+    if not items:
+        return []
     import ray.data
     from ray import cloudpickle
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -21,7 +23,7 @@ from crlft_ray.conversations.formats import RejectedRow, parse_row
 from crlft_ray.conversations.rows import BLANK, Row, read_rows
 from crlft_ray.shards.shard import SCHEMA, SPAN
 from crlft_ray.storage import Place
-from crlft_ray.templates import ChatTokenizer, Encoded, encode
+from crlft_ray.templates import ChatTokenizer, encode
 
 _BATCH = 256
 SPILL_SCHEMA = pa.schema(
@@ -46,6 +48,7 @@ class PieceCounts:
     """Position in the piece, and the reason."""
     cleaned: Counter[str] = field(default_factory=Counter)
     not_sampled: int = 0
+    spills: list[Place] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,24 @@ def bucket_of(id: bytes, buckets: int) -> int:
 
 
 def spill_piece(
-    piece: Piece, target: Place, *, config: Config, tokenizer: ChatTokenizer, buckets: int
+    piece: Piece, target: Place, *, config: Config, tokenizer: ChatTokenizer, buckets: int, most_bytes: int
 ) -> PieceCounts:
-    """Reads, cleans and tokenises a piece and writes one Arrow file in which record batch b is bucket b.
+    """Reads, cleans and tokenises a piece and writes Arrow files (target.0, target.1, …) in which record batch b is
+    bucket b; each of about `most_bytes`, so that memory is bounded even for pieces that cannot be cut, such as gzip.
 
     Raises:
         UserError: the file is damaged.
     """
     counts = PieceCounts()
-    tables = []
-    batch: list[_Tagged] = []
-    for tagged in _tagged(piece, config, counts):
-        batch.append(tagged)
-        if len(batch) == _BATCH:
-            tables.append(_tokenised(batch, config, tokenizer, counts))
-            batch = []
-    tables.append(_tokenised(batch, config, tokenizer, counts))
-    _write_buckets(pa.concat_tables(tables), buckets, target)
+    tables: list[pa.Table] = []
+    rows = _tagged(piece, config, counts)
+    while batch := list(itertools.islice(rows, _BATCH)):
+        tables.append(_tokenised(batch, config, tokenizer, counts))
+        if sum(table.nbytes for table in tables) >= most_bytes:
+            counts.spills.append(_spill(tables, buckets, target, len(counts.spills)))
+            tables = []
+    if tables:
+        counts.spills.append(_spill(tables, buckets, target, len(counts.spills)))
     return counts
 
 
@@ -120,34 +124,25 @@ def _conversation(row: Row, config: Config, source_number: int) -> Conversation:
     return Conversation(class_of(row.value, source.class_), system, clean(turns))
 
 
-def _tokenised(
-    batch: Sequence[_Tagged], config: Config, tokenizer: ChatTokenizer, counts: PieceCounts
-) -> pa.Table:
+def _tokenised(batch: Sequence[_Tagged], config: Config, tokenizer: ChatTokenizer, counts: PieceCounts) -> pa.Table:
     conversations = [tagged.conversation for tagged in batch]
-    encoded = encode(tokenizer, conversations, [config.condition(c.class_name) for c in conversations])
-    short = [_truncated(conversation, config.data.context) for conversation in encoded]
-    kept = [number for number, conversation in enumerate(short) if conversation.spans]
+    conditions = [config.condition(conversation.class_name) for conversation in conversations]
+    encoded = encode(tokenizer, conversations, conditions, config.data.context)
+    kept = [number for number, conversation in enumerate(encoded) if conversation.spans]
     if len(kept) < len(batch):
         counts.cleaned["nothing_learned_in_context"] += len(batch) - len(kept)
     numbers = {name: number for number, name in enumerate(config.class_names)}
     columns = [
         pa.array([batch[n].id for n in kept], pa.binary(16)),
         pa.array([numbers[conversations[n].class_name] for n in kept], pa.int8()),
-        _lists([short[n].input_ids_T for n in kept]),
-        _spans([short[n].spans for n in kept]),
+        _lists([encoded[n].input_ids_T for n in kept]),
+        _spans([encoded[n].spans for n in kept]),
         pa.array([batch[n].held_out for n in kept], pa.bool_()),
-        pa.array([len(encoded[n].input_ids_T) > config.data.context for n in kept], pa.bool_()),
+        pa.array([encoded[n].truncated for n in kept], pa.bool_()),
         pa.array([batch[n].repeat for n in kept], pa.int32()),
         pa.array([_heldout_text(batch[n]) for n in kept], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SPILL_SCHEMA)
-
-
-def _truncated(encoded: Encoded, context: int) -> Encoded:
-    if len(encoded.input_ids_T) <= context:
-        return encoded
-    spans = [(start, min(end, context), weight) for start, end, weight in encoded.spans if start < context]
-    return Encoded(encoded.input_ids_T[:context], spans)
 
 
 def _heldout_text(tagged: _Tagged) -> str | None:
@@ -156,14 +151,14 @@ def _heldout_text(tagged: _Tagged) -> str | None:
     conversation = tagged.conversation
     turns = [{"role": t.role, "content": t.content, "weight": t.weight} for t in conversation.turns]
     row = {"id": tagged.id.hex(), "class": conversation.class_name, "system": conversation.system, "turns": turns}
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row)
 
 
 def _offsets(lengths: list[int]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
 
 
-def _lists(arrays: list[np.ndarray]) -> pa.ListArray:  # type: ignore[type-arg]
+def _lists(arrays: list[npt.NDArray[np.int32]]) -> pa.ListArray:
     values = np.concatenate([np.zeros(0, np.int32), *arrays])
     return pa.ListArray.from_arrays(_offsets([len(array) for array in arrays]), pa.array(values, pa.int32()))
 
@@ -177,7 +172,8 @@ def _spans(spans: list[list[tuple[int, int, float]]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(_offsets([len(each) for each in spans]), struct)
 
 
-def _write_buckets(table: pa.Table, buckets: int, target: Place) -> None:
+def _spill(tables: list[pa.Table], buckets: int, target: Place, number: int) -> Place:
+    table = pa.concat_tables(tables)
     of_row = np.asarray([bucket_of(id, buckets) for id in table.column("id").to_pylist()], dtype=np.int64)
     ordered = table.take(pa.array(np.argsort(of_row, kind="stable"))).combine_chunks()
     sizes = np.bincount(of_row, minlength=buckets)
@@ -188,4 +184,6 @@ def _write_buckets(table: pa.Table, buckets: int, target: Place) -> None:
             part = ordered.slice(start, size).combine_chunks().to_batches()
             writer.write_batch(part[0] if part else pa.RecordBatch.from_pylist([], SPILL_SCHEMA))
             start += size
-    target.write_bytes(sink.getvalue())
+    place = Place(target.filesystem, f"{target.path}.{number}")
+    place.write_bytes(sink.getvalue())
+    return place

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crlft_ray.conversations.conversation import Conversation
 from crlft_ray.templates.tokenizer import ChatTokenizer
+
+_CHARACTERS_PER_TOKEN = 6
+"""More than almost any text has, so that the beginning of a long conversation usually holds enough tokens."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +23,39 @@ class Encoded:
     input_ids_T: npt.NDArray[np.int32]
     spans: list[tuple[int, int, float]]
     """What is learned: [start, end) in `input_ids_T`, and the message's weight."""
+    truncated: bool = False
 
 
-def encode(tokenizer: ChatTokenizer, conversations: Sequence[Conversation], conditions: Sequence[str]) -> list[Encoded]:
-    """Tokenises each conversation under its condition.
+def encode(
+    tokenizer: ChatTokenizer,
+    conversations: Sequence[Conversation],
+    conditions: Sequence[str],
+    context: int | None = None,
+) -> list[Encoded]:
+    """Tokenises each conversation under its condition, at most its first `context` tokens.
 
     The learned spans are the assistant messages with their ends of turn; a message of weight 0 is none.
     """
     texts, char_spans = render(tokenizer.template, conversations, conditions)
-    encodings = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+    heads = texts if context is None else [_head(*each, context) for each in zip(texts, char_spans, strict=True)]
+    encodings = tokenizer.backend.encode_batch(heads, add_special_tokens=False)
+    if context is not None:
+        short = [n for n, head in enumerate(heads) if head != texts[n] and len(encodings[n].ids) < context]
+        again = tokenizer.backend.encode_batch([texts[n] for n in short], add_special_tokens=False)
+        for n, encoding in zip(short, again, strict=True):
+            heads[n], encodings[n] = texts[n], encoding
     return [
-        _encoded(encoding, spans, conversation)
-        for encoding, spans, conversation in zip(encodings, char_spans, conversations, strict=True)
+        _encoded(encoding, spans, conversation, context, cut_off=len(head) < len(text))
+        for encoding, spans, conversation, head, text in zip(
+            encodings, char_spans, conversations, heads, texts, strict=True
+        )
     ]
+
+
+def _head(text: str, char_spans: list[tuple[int, int]], context: int) -> str:
+    """The beginning of a long text up to an end of turn: no token, and no way to split, reaches across that one."""
+    enough = context * _CHARACTERS_PER_TOKEN
+    return text if len(text) <= enough else text[: next((end for _, end in char_spans if end >= enough), len(text))]
 
 
 def render(
@@ -65,10 +89,19 @@ def token_spans(offsets: Sequence[tuple[int, int]], char_spans: Sequence[tuple[i
     return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
-def _encoded(encoding: object, char_spans: list[tuple[int, int]], conversation: Conversation) -> Encoded:
+def _encoded(
+    encoding: Any,
+    char_spans: list[tuple[int, int]],
+    conversation: Conversation,
+    context: int | None,
+    cut_off: bool,
+) -> Encoded:
     weights = [turn.weight for turn in conversation.turns if turn.role == "assistant"]
-    spans = token_spans(encoding.offsets, char_spans)  # type: ignore[attr-defined]
+    ids_T = np.asarray(encoding.ids, dtype=np.int32)
+    size = len(ids_T) if context is None else min(len(ids_T), context)
     learned = [
-        (start, end, weight) for (start, end), weight in zip(spans, weights, strict=True) if weight != 0 and end > start
+        (start, min(end, size), weight)
+        for (start, end), weight in zip(token_spans(encoding.offsets, char_spans), weights, strict=True)
+        if weight != 0 and start < min(end, size)
     ]
-    return Encoded(np.asarray(encoding.ids, dtype=np.int32), learned)  # type: ignore[attr-defined]
+    return Encoded(ids_T[:size], learned, truncated=cut_off or size < len(ids_T))
