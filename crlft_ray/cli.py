@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -35,9 +34,8 @@ USER_CAN_MEND = 2
 
 def main() -> None:
     """Runs the CLI; what the user can mend is one message and exit code 2."""
-    # DeepSpeed and transformers announce themselves at import; what they warn of stays.
-    os.environ.setdefault("DS_ACCELERATOR_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # DeepSpeed announces at import what it found; here only its errors are news.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("crlft_ray").addHandler(handler)

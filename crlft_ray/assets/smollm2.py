@@ -23,7 +23,9 @@ def _convert_model(gguf: Path, folder: Path) -> None:
     """Writes weights and configs in bf16, as a model that never was quantized."""
     import torch
     from transformers import GenerationConfig, LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     loaded = LlamaForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     loaded.to(torch.bfloat16)
     # A model that came out of a GGUF file refuses to be saved; a fresh one around the same tensors does not. On the
