@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crlft_ray.errors import UserError
 from crlft_ray.ray_session import quiet_ray_data
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.order import Order
@@ -46,6 +47,9 @@ def stream(
 
     Reads ahead in bounded memory. Its tasks ask for no CPU, because on a cluster whose CPUs are all taken by workers
     they would otherwise never start.
+
+    Raises:
+        UserError: a shard is missing or damaged.
     """
     count = order.count(first_step, last_step, rank, world_size)
     if not count:
@@ -74,9 +78,13 @@ def stream(
         dataset = from_items(spans, override_num_blocks=len(spans)).map_batches(
             read, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=min(2, len(spans)))
         )
-        for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=8):
-            rows = batch.column("pack").combine_chunks().flatten()
-            yield pack_of(pa.RecordBatch.from_struct_array(rows))
+        try:
+            for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=8):
+                rows = batch.column("pack").combine_chunks().flatten()
+                yield pack_of(pa.RecordBatch.from_struct_array(rows))
+        except UserError as error:
+            # Ray raises one of its own that has the task's trace and advice for programmers in it.
+            raise UserError(str(getattr(error, "cause", error)).partition("\n")[0]) from None
 
 
 def _one_row_a_pack(packs: list[pa.RecordBatch]) -> pa.Table:
