@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,16 +40,30 @@ def write_weights(model: torch.nn.Module, folder: Path | None, max_shard_bytes: 
     index: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        gathered = {tensor.name: copy for tensor in shard if (copy := _gather(tensor.value, folder)) is not None}
         index.update(dict.fromkeys((tensor.name for tensor in shard), name))
-        if folder is not None:
-            from safetensors.torch import save_file
-
-            save_file(gathered, folder / name, metadata={"format": "pt"})
+        _write_file(shard, None if folder is None else folder / name)
     if folder is not None and len(shards) > 1:
         total = sum(tensor.nbytes for shard in shards for tensor in shard)
         content = {"metadata": {"total_size": total}, "weight_map": index}
         (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _give_back_freed_memory() -> None:
+    """glibc keeps what was freed; gathering would pile up half a model of it beside what training had left."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _write_file(tensors: list[_Tensor], file: Path | None) -> None:
+    _give_back_freed_memory()
+    gathered = {
+        tensor.name: whole for tensor in tensors if (whole := _gather(tensor.value, file is not None)) is not None
+    }
+    if file is not None:
+        from safetensors.torch import save_file
+
+        save_file(gathered, file, metadata={"format": "pt"})
 
 
 def _tensors(model: torch.nn.Module) -> Iterator[_Tensor]:
@@ -72,11 +87,11 @@ def _plan(tensors: list[_Tensor], max_shard_bytes: int) -> list[list[_Tensor]]:
     return shards
 
 
-def _gather(value: torch.Tensor, folder: Path | None) -> torch.Tensor | None:
+def _gather(value: torch.Tensor, writes: bool) -> torch.Tensor | None:
     """The whole tensor on the CPU of the rank that writes."""
     if not hasattr(value, "ds_id"):
-        return value.detach().to("cpu", copy=True).contiguous() if folder is not None else None
+        return value.detach().to("cpu", copy=True).contiguous() if writes else None
     import deepspeed
 
     with deepspeed.zero.GatheredParameters([value]):
-        return value.detach().to("cpu", copy=True).contiguous() if folder is not None else None
+        return value.detach().to("cpu", copy=True).contiguous() if writes else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ def run_ranks(
     world_size: int, folder: Path, function: Callable[..., None], *arguments: Any, timeout: float = 120
 ) -> None:
     """Calls `function(rank, world_size, *arguments)` in `world_size` processes and waits for all of them."""
-    store = folder / f"store-{world_size}-{function.__name__}"
+    store = folder / f"store-{uuid.uuid4().hex}"
     torch.multiprocessing.spawn(_rank, (world_size, str(store), timeout, function, arguments), nprocs=world_size)
 
 
