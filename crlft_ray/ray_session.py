@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 
+_overcount = 0
+"""Logical CPUs of the cluster that this process has started beyond the cores of its machine."""
+
 
 def connect(cpus: int | None = None) -> None:
     """Connects once. In a Ray job, or with RAY_ADDRESS set, to that cluster; otherwise a local one is started.
@@ -18,14 +21,24 @@ def connect(cpus: int | None = None) -> None:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray
 
+    global _overcount
     if not ray.is_initialized():
+        _overcount = 0
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.WARNING)
         else:
             cores = os.cpu_count() or 1
             # What workers print stays in Ray's log files; what a person should know comes through our own code.
-            ray.init(num_cpus=cpus or cores + max(2, cores // 4), logging_level=logging.WARNING, log_to_driver=False)
+            _overcount = 0 if cpus else max(2, cores // 4)
+            ray.init(num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
     quiet_ray_data()
+
+
+def task_slots() -> int:
+    """How many CPU-bound tasks the cluster runs at full speed; more at once would only cost start-up and memory."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) - _overcount)
 
 
 def quiet_ray_data() -> None:

@@ -19,9 +19,14 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     import ray.data
     from ray import cloudpickle
 
+    from crlft_ray.ray_session import task_slots
+
     rows = [{"number": number, "item": cloudpickle.dumps(item)} for number, item in enumerate(items)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    done = dataset.map(_call, fn_kwargs={"task": task, "arguments": arguments}, num_cpus=num_cpus).take_all()
+    at_once = ray.data.TaskPoolStrategy(size=min(len(rows), max(1, int(task_slots() / max(num_cpus, 1)))))
+    done = dataset.map(
+        _call, fn_kwargs={"task": task, "arguments": arguments}, num_cpus=num_cpus, compute=at_once
+    ).take_all()
     results = [cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["number"])]
     for result in results:
         if isinstance(result, UserError):
