@@ -67,7 +67,7 @@ def measure() -> dict[str, float]:
     fetch(["chitchat", "smollm2-135m"])
     connect()
     with tempfile.TemporaryDirectory() as output:
-        prepared = prepare(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={output}/run"]))
+        prepared = prepare(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={output}/run", "data.pack_tokens=4096"]))
     manifest = prepared.manifest
     return {
         "seconds": prepared.seconds,
