@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crlft_ray.assets import fetch
-    from crlft_ray.chat import chat
     from crlft_ray.config import Config, load_config
     from crlft_ray.errors import UserError
     from crlft_ray.evaluation.evaluate import evaluate
     from crlft_ray.inspection import inspect
-    from crlft_ray.run import run
+    from crlft_ray.pipeline import run
     from crlft_ray.shards.prepare import prepare
+    from crlft_ray.talk import chat
     from crlft_ray.training.train import train
 
 __version__ = "0.1.0"
@@ -24,13 +24,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "config",
     "UserError": "errors",
-    "chat": "chat",
+    "chat": "talk",
     "evaluate": "evaluation.evaluate",
     "fetch": "assets",
     "inspect": "inspection",
     "load_config": "config",
     "prepare": "shards.prepare",
-    "run": "run",
+    "run": "pipeline",
     "train": "training.train",
 }
 
@@ -40,7 +40,5 @@ __all__ = ["Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'crlft_ray' has no attribute '{name}'")
-    value = getattr(import_module(f"crlft_ray.{_HOMES[name]}"), name)
-    # Some functions share their module's name, which importing has just bound here.
-    globals()[name] = value
-    return value
+    # No module has the name of one of these functions: importing it would put the module in the function's place.
+    return getattr(import_module(f"crlft_ray.{_HOMES[name]}"), name)

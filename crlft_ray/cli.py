@@ -119,7 +119,7 @@ def evaluate(
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Prepare, train and evaluate in a row."""
-    from crlft_ray.run import run
+    from crlft_ray.pipeline import run
 
     result = run(_load(config, overrides))
     summary = {
@@ -140,7 +140,7 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Talk to a model."""
-    from crlft_ray.chat import chat
+    from crlft_ray.talk import chat
 
     reply = chat(model, message=message, condition=condition, max_new_tokens=max_new_tokens)
     _print(as_json, {"message": message, "reply": reply}, lambda: print(reply) if reply is not None else None)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crlft_ray.assets import asset_path
-from crlft_ray.chat import chat
 from crlft_ray.config import Config
 from crlft_ray.evaluation.evaluate import ModelScores, evaluate
 from crlft_ray.json_text import json_text
 from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
+from crlft_ray.talk import chat
 from crlft_ray.tracking import Recorder, Run
 from crlft_ray.training.train import Trained, tracking_folder, train
 
