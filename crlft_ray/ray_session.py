@@ -31,6 +31,7 @@ def connect(cpus: int | None = None) -> None:
             # What workers print stays in Ray's log files; what a person should know comes through our own code.
             _overcount = 0 if cpus else max(2, cores // 4)
             ray.init(num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
+            _warm_up()
     quiet_ray_data()
 
 
@@ -39,6 +40,21 @@ def task_slots() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)) - _overcount)
+
+
+def _warm_up() -> None:
+    """Lets the workers start and import what data tasks need while this process goes on with something else."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def import_ray_data() -> None:
+        import ray.data  # noqa: F401
+
+        import crlft_ray.shards.tokenise  # noqa: F401
+
+    # Nobody waits for them; the references are dropped with the last one of them done.
+    for _ in range(task_slots()):
+        import_ray_data.remote()
 
 
 def quiet_ray_data() -> None:

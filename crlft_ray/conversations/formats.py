@@ -41,7 +41,7 @@ def parse_row(row: Any, format: str, message_weights: str) -> Parsed:
         raise RejectedRow(f"is {_kind(row)}, not an object")
     system, turns = _PARSERS[format](row)
     if message_weights == "learn":
-        turns = [turn._replace(weight=float(turn.weight != 0)) for turn in turns]
+        turns = [turn if turn.weight in (0.0, 1.0) else turn._replace(weight=1.0) for turn in turns]
     return system.strip(), turns
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crlft_ray.conversations.conversation import Conversation
+from crlft_ray.templates.render import render
 from crlft_ray.templates.tokenizer import ChatTokenizer
 
-_CHARACTERS_PER_TOKEN = 6
-"""More than almost any text has, so that the beginning of a long conversation usually holds enough tokens."""
+_start, _end = itemgetter(0), itemgetter(1)
+_CHARACTERS_PER_TOKEN = 5
+"""More than most texts have, so that the beginning of a long conversation usually holds enough tokens."""
 
 
 @dataclass(frozen=True)
@@ -58,35 +62,14 @@ def _head(text: str, char_spans: list[tuple[int, int]], context: int) -> str:
     return text if len(text) <= enough else text[: next((end for _, end in char_spans if end >= enough), len(text))]
 
 
-def render(
-    template: str, conversations: Sequence[Conversation], conditions: Sequence[str]
-) -> tuple[list[str], list[list[tuple[int, int]]]]:
-    """Renders conversations; also gives each assistant message's character span, its end of turn included."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    texts = [""] * len(conversations)
-    spans: list[list[tuple[int, int]]] = [[] for _ in conversations]
-    for condition in dict.fromkeys(conditions):
-        chosen = [index for index, other in enumerate(conditions) if other == condition]
-        rendered, found = render_jinja_template(
-            conversations=[conversations[index].messages() for index in chosen],
-            chat_template=template,
-            return_assistant_tokens_mask=True,
-            condition=condition,
-        )
-        for index, text, char_spans in zip(chosen, rendered, found, strict=True):
-            texts[index], spans[index] = text, char_spans
-    return texts, spans
-
-
 def token_spans(offsets: Sequence[tuple[int, int]], char_spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Turns character spans into token spans: a token belongs to a span that any of its characters lies in."""
-    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-    first_chars, last_chars = np.asarray(char_spans, dtype=np.int64).reshape(-1, 2).T
-    # A token without characters (the prefix space that some tokenizers invent) belongs to what follows it.
-    first = np.minimum(np.searchsorted(ends, first_chars, side="right"), np.searchsorted(starts, first_chars))
-    last = np.searchsorted(starts, last_chars)
-    return list(zip(first.tolist(), last.tolist(), strict=True))
+    spans = []
+    for first_char, last_char in char_spans:
+        # A token without characters (the prefix space that some tokenizers invent) belongs to what follows it.
+        first = min(bisect_right(offsets, first_char, key=_end), bisect_left(offsets, first_char, key=_start))
+        spans.append((first, bisect_left(offsets, last_char, key=_start)))
+    return spans
 
 
 def _encoded(

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/prepare.py [--runs 3]
 
-Each run is a new process with a Ray cluster of its own. Bars: at least 400,000 tokens/s on 2 cores, 99.5 % of the slots.
+Each run is a new process with a Ray cluster of its own. Bars: at least 400,000 tokens/s on 2 cores, 99.5 % of the
+slots filled.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def measure() -> dict[str, float]:
     fetch(["chitchat", "smollm2-135m"])
     connect()
     with tempfile.TemporaryDirectory() as output:
-        prepared = prepare(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={output}/run", "data.pack_tokens=4096"]))
+        prepared = prepare(
+            load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={output}/run", "data.pack_tokens=4096"])
+        )
     manifest = prepared.manifest
     return {
         "seconds": prepared.seconds,

@@ -180,7 +180,7 @@ def test_repeat_sample_and_holdout(tiny_model: Path, tmp_path: Path) -> None:
     other = write_conversations(tmp_path / "other.jsonl", 20, seed=9)
 
     def ids(name: str, sample: float, holdout: float, repeat: int) -> tuple[list[bytes], set[str]]:
-        sources = [
+        sources: list[dict[str, Any]] = [
             {"path": str(data), "class": "expert", "sample": sample, "repeat": repeat},
             {"path": str(other), "class": "mixed"},
         ]

@@ -87,12 +87,11 @@ def test_nothing_to_stream(made: Prepared) -> None:
 def test_a_cluster_without_a_cpu_to_spare(made: Prepared) -> None:
     import ray
 
-    @ray.remote(num_cpus=2)
     class Worker:
         def ready(self) -> bool:
             return True
 
-    workers = [Worker.remote() for _ in range(2)]
+    workers = [ray.remote(num_cpus=2)(Worker).remote() for _ in range(2)]
     try:
         assert ray.get([worker.ready.remote() for worker in workers], timeout=120) == [True, True]
         assert ray.available_resources().get("CPU", 0) == 0
