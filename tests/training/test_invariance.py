@@ -34,7 +34,7 @@ def measured(models: dict[bool, Path], tmp_path_factory: pytest.TempPathFactory)
         results = folder / f"{world_size}.json"
         run_ranks(world_size, folder, measure, variants, str(results))
         for key, result in zip(keys, json.loads(results.read_text()), strict=True):
-            found[(world_size, *key)] = result
+            found[(world_size, key[0], key[1], key[2])] = result
     return found
 
 
