@@ -48,8 +48,9 @@ def _shards(place: Place, pack: int, conversation: int, console: Console | None)
     if not 0 <= pack < manifest.packs:
         raise UserError(f"{place}: there is no pack {pack}; packs are numbered 0 to {manifest.packs - 1}")
     if console:
+        marked = _marked(place, manifest, pack, conversation)
         print_manifest(manifest, console)
-        console.print(_marked(place, manifest, pack, conversation))
+        console.print(marked)
     return {"kind": "shards", **asdict(manifest)}
 
 
