@@ -46,15 +46,15 @@ def _warm_up() -> None:
     """Lets the workers start and import what data tasks need while this process goes on with something else."""
     import ray
 
-    @ray.remote(num_cpus=1)
-    def import_ray_data() -> None:
-        import ray.data  # noqa: F401
-
-        import crlft_ray.shards.tokenise  # noqa: F401
-
-    # Nobody waits for them; the references are dropped with the last one of them done.
+    # Nobody waits for them: Ray drops a result that has no reference left.
     for _ in range(task_slots()):
-        import_ray_data.remote()
+        ray.remote(num_cpus=1)(_import_what_tasks_need).remote()
+
+
+def _import_what_tasks_need() -> None:
+    import ray.data  # noqa: F401
+
+    import crlft_ray.shards.tokenise  # noqa: F401
 
 
 def quiet_ray_data() -> None:
