@@ -95,11 +95,11 @@ def test_models_that_cannot_be_trained(copied: tuple[Path, Path], tiny_model: Pa
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     settings = json.loads((model / "config.json").read_text())
-    wrong = {
-        "sliding-window attention of 64 tokens": {"architectures": ["MistralForCausalLM"], "model_type": "mistral",
-                                                  "sliding_window": 64},
+    window = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 64}
+    wrong: dict[str, dict[str, object]] = {
+        "sliding-window attention of 64 tokens": window,
         "data.context: 256 is more than the 128 positions": {"max_position_embeddings": 128},
-    }  # fmt: skip
+    }
     for part, change in wrong.items():
         (model / "config.json").write_text(json.dumps({**settings, **change}))
         crlft("train", config, "--set", f"model={model}").refuses(part, str(model))
