@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crlft_ray.config import CustomTemplate
@@ -21,9 +21,19 @@ from tests.synthetic import write_byte_level_tokenizer
 small = st.text("ab |", min_size=1, max_size=4)
 
 
-@given(st.lists(small, min_size=1, max_size=4), st.text("ab |", max_size=40))
-def test_no_token_survives_whatever_the_tokens_are(tokens: list[str], text: str) -> None:
+tokens_and_text = st.lists(small, min_size=1, max_size=4).flatmap(
+    lambda tokens: st.tuples(st.just(tokens), st.lists(st.sampled_from([*tokens, *"ab |"]), max_size=20).map("".join))
+)
+
+
+@example((["aaa"], "a" * 8))
+@example((["||"], "|||"))
+@example((["|", "ab"], "a|b"))
+@example((["<a>", " <a>b"], "<a>b"))
+@given(tokens_and_text)
+def test_no_token_survives_whatever_the_tokens_are(case: tuple[list[str], str]) -> None:
     """Tokens that overlap themselves or each other, that hold spaces, that are one character."""
+    tokens, text = case
     template = jinja2.Environment().from_string("{{ text" + _plain_filters(tokens) + " }}")
     result = template.render(text=text)
     assert not any(token in result for token in tokens)
