@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,4 +29,4 @@ def losses_of_rank(rank: int, world_size: int, model: str, shards: str, results:
         encoded = encode_content(tokenizer, conversations, condition, 256)
         losses = conversation_losses(engine, encoded, 512, torch.device("cpu"), rank=rank, world_size=world_size)
         found[f"{condition} sums"], found[f"{condition} tokens"] = losses.sums_C, losses.tokens_C
-    np.savez(Path(f"{results}.{rank}.npz"), **found)
+    np.savez(Path(f"{results}.{rank}.npz"), **cast(dict[str, Any], found))

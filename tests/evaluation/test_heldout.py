@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,25 @@ def test_the_base_model_is_measured_on_the_same_content(base_model: str, tokeniz
             found = _texts(tokenizer.backend.decode, base)
             assert [text.strip() for text in found] == _wanted(conversation)
             assert [text.strip() for text in _texts(tokenizer.backend.decode, tuned)] == _wanted(conversation)
+
+
+def test_content_is_found_in_its_own_message(base_model: str) -> None:
+    """A message may say no more than "a", which is in the template's own words, too."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    for conversation in _conversations():
+
+        def render(contents: Sequence[str], whole: Conversation = conversation) -> str:
+            named = [{**m, "content": text} for m, text in zip(whole.messages(), contents, strict=True)]
+            return str(tokenizer.apply_chat_template(named, tokenize=False))
+
+        text, spans = _laid_out(conversation, render)
+        assert text == render([m["content"] for m in conversation.messages()])
+        assert len(spans) == len(_wanted(conversation))
+        for start, end in spans:
+            assert text[:start].endswith("<|assistant|>\n")
+            assert text[end:].startswith("\n<|") or text[end:] == "\n"
 
 
 def test_a_template_that_rewrites_messages_is_not_compared(base_model: str) -> None:
