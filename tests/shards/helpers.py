@@ -23,6 +23,7 @@ def config_of(model: Path, output: Path | str, sources: list[dict[str, Any]], **
     """A config over `sources`; `data` are further keys of that section."""
     raw = raw_config(model, output, "")
     raw["data"].update(sources=sources, **data)
+    raw["train"]["global_batch_tokens"] = 4 * raw["data"]["pack_tokens"]
     return validate(raw, "test")
 
 

@@ -77,6 +77,23 @@ def test_each_rank_receives_its_packs_in_order(made: Prepared, world_size: int) 
     assert check(Place.of(made.folder), manifest, steps // 2, steps * 2 + 3, world_size) > manifest.packs
 
 
+def test_tasks_that_overlap_keep_their_order(made: Prepared, tiny_model: Path, tmp_path: Path) -> None:
+    """Each task gives several blocks, and two of them run at once."""
+    data = Path(made.folder).parents[1] / "rows.jsonl"
+    large = prepared(tiny_model, tmp_path / "out", [rated(data)], pack_tokens=16_384)
+    folder, manifest, epochs = Place.of(large.folder), large.manifest, 80
+    order = order_of(manifest)
+    steps = epochs * order.steps_per_epoch
+    packs = stream(folder, manifest, order, first_step=0, last_step=steps, rank=0, world_size=1)
+    received = [pack.input_ids_T.tobytes() for pack in packs]
+    known = [
+        np.asarray([id for row in rows for id in row["input_ids"]], np.int32).tobytes()
+        for rows in read_packs(folder, manifest)
+    ]
+    numbers = order.pack_numbers(0, np.arange(epochs * manifest.packs), 0, 1).tolist()
+    assert received == [known[number] for number in numbers]
+
+
 def test_nothing_to_stream(made: Prepared) -> None:
     order = order_of(made.manifest, packs_per_step=1)
     folder = Place.of(made.folder)
