@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-import time
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,21 +56,19 @@ def _resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def export_and_die(rank: int, world_size: int, model: str, target: str, dies_after_files: int) -> None:
-    """Exports with small shard files; is killed as soon as so many of them are there."""
+def export_and_die(rank: int, world_size: int, model: str, target: str, dies_before: str | None) -> None:
+    """Exports with small shard files; is killed when it is about to write the file of a certain name."""
     tokenizer = load_chat_tokenizer(model, "openchat", "GPT4")
     config = validate(raw_config(model, "unused", "unused"), "test")
     loaded = load_model(model, "fp32")
     add_tokens(loaded, tokenizer)
-    if dies_after_files:
-        threading.Thread(target=_die, args=(Path(target).parent, dies_after_files), daemon=True).start()
+
+    def die(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).endswith(f"/{dies_before}") and str(arguments[0]).startswith(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(die)
     export_model(loaded, tokenizer, config, manifest(), Place.of(target), max_shard_bytes=4096)
-
-
-def _die(folder: Path, files: int) -> None:
-    while len(list(folder.glob("*.part/*/*.safetensors"))) < files:
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def manifest() -> Manifest:
