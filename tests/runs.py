@@ -29,6 +29,8 @@ class FinishedRun:
     config_file: Path
     manifest: Manifest
     trained: Trained
+    result: dict[str, Any]
+    """result.json right after it; other tests give the command again."""
     shown: str
     """What a person saw on stderr."""
 
@@ -78,4 +80,5 @@ def finish_run(folder: Path, raw: dict[str, Any]) -> FinishedRun:
     with contextlib.redirect_stderr(shown):
         manifest = prepare(config).manifest
         trained = train(config)
-    return FinishedRun(config, config_file, manifest, trained, shown.getvalue())
+    result = json.loads((Path(trained.output) / "result.json").read_text())
+    return FinishedRun(config, config_file, manifest, trained, result, shown.getvalue())

@@ -14,6 +14,7 @@ import torch
 from crlft_ray.config import validate
 from crlft_ray.export import export_model
 from crlft_ray.export.weights import _give_back_freed_memory, write_weights
+from crlft_ray.model.batch import empty_pack, micro_batch
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.shards.manifest import ClassCounts, Manifest
 from crlft_ray.storage import Place
@@ -43,6 +44,9 @@ def measure_writing(rank: int, world_size: int, model: str, target: str, max_sha
     config = validate(raw_config(model, "unused", "unused", train={"precision": "fp32"}), "test")
     engine = build_engine(config, model, NO_TOKENIZER)
     Path(target).mkdir(exist_ok=True)
+    # A forward pass gathers every parameter, as training has done before an export.
+    with torch.no_grad():
+        engine(micro_batch(empty_pack()))
     # What training freed but the allocator keeps must not make room for what writing needs.
     _give_back_freed_memory()
     Path("/proc/self/clear_refs").write_text("5")

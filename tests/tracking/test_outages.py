@@ -115,22 +115,18 @@ def test_a_recorder_killed_again_and_again_leaves_one_continuous_curve(uri: str,
     assert len(points(uri, run_id, "b")) == len(curve)
 
 
-def test_a_recorder_is_a_ray_actor_as_it_stands(uri: str, tmp_path: Path) -> None:
+def test_a_recorder_is_a_ray_actor_as_it_stands(uri: str, tmp_path: Path, ray_session: None) -> None:
     import ray
 
     run_id = Run(uri, tmp_path / "t").start(SPEC)
     assert run_id is not None
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        actor: Any = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path / "t"))
-        for step in range(50):
-            actor.record.remote(step, {"a": float(step)})
-        history: History = ray.get(actor.history_since.remote())
-        assert len(history.records) == 50
-        assert ray.get(actor.latest.remote())["metrics"] == {"a": 49.0}
-        delivery: Delivery = ray.get(actor.close.remote(30.0))
-        assert delivery.unsent == 0
-        assert pickle.loads(pickle.dumps(delivery)) == delivery
-    finally:
-        ray.shutdown()
+    actor: Any = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path / "t"))
+    for step in range(50):
+        actor.record.remote(step, {"a": float(step)})
+    history: History = ray.get(actor.history_since.remote())
+    assert len(history.records) == 50
+    assert ray.get(actor.latest.remote())["metrics"] == {"a": 49.0}
+    delivery: Delivery = ray.get(actor.close.remote(30.0))
+    assert delivery.unsent == 0
+    assert pickle.loads(pickle.dumps(delivery)) == delivery
     assert len(points(uri, run_id, "a")) == 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -66,8 +65,7 @@ def test_a_checkpoint_at_each_end_of_epoch_with_its_progress(finished: FinishedR
 
 
 def test_the_result_file(finished: FinishedRun) -> None:
-    result = json.loads((finished.output / "result.json").read_text())
-    trained = finished.trained
+    result, trained = finished.result, finished.trained
     assert result == {
         "output": str(finished.output), "export": str(finished.output / "export"), "steps": trained.steps,
         "first_step": 0, "packs_consumed": 2 * finished.manifest.packs, "skipped_not_finite": 0,
