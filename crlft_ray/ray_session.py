@@ -49,20 +49,12 @@ def _warm_up() -> None:
     # Nobody waits for them: Ray drops a result that has no reference left.
     for _ in range(task_slots()):
         ray.remote(num_cpus=1)(_import_what_tasks_need).remote()
-    ray.remote(num_cpus=0)(_start_ray_data).remote()
 
 
 def _import_what_tasks_need() -> None:
     import ray.data  # noqa: F401
 
     import crlft_ray.shards.tokenise  # noqa: F401
-
-
-def _start_ray_data() -> None:
-    """The first pipeline of a cluster starts actors that the later ones find running."""
-    import ray.data
-
-    ray.data.from_items([0]).map_batches(dict, num_cpus=0).take_all()
 
 
 def quiet_ray_data() -> None:
