@@ -15,6 +15,7 @@ from crlft_ray.evaluation.suite import SuiteScore, best_score
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
+from crlft_ray.training.cluster import room_for
 
 SUITES = ("agieval",)
 
@@ -86,6 +87,8 @@ def evaluate(
     from crlft_ray.ray_session import connect
 
     connect()
+    if not room_for({"CPU": threads}):
+        raise UserError(f"threads: no node of this cluster has {threads} CPUs for a task; give fewer threads")
     parts: list[tuple[Any, ...]] = []
     for path in paths:
         if folder:

@@ -24,7 +24,7 @@ def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
     """
     resources = worker_resources(config)
     deadline = time.monotonic() + patience_s
-    while (fits := _workers_that_fit(resources)) < config.train.workers:
+    while (fits := room_for(resources)) < config.train.workers:
         if time.monotonic() >= deadline:
             wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
             raise UserError(
@@ -34,7 +34,8 @@ def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
         time.sleep(1.0)
 
 
-def _workers_that_fit(resources: dict[str, float]) -> int:
+def room_for(resources: dict[str, float]) -> int:
+    """How many workers that each need `resources` of one node the whole cluster holds, were nothing else on it."""
     import ray
 
     total = 0

@@ -138,6 +138,7 @@ def test_evaluate_on_wrong_paths(finished: FinishedRun, tiny_model: Path, tmp_pa
     crlft("evaluate", tmp_path / "nowhere", "--shards", shards).refuses("nowhere", "no such model folder")
     crlft("evaluate", tmp_path, "--shards", shards).refuses(str(tmp_path), "no config.json")
     crlft("evaluate", export, "--shards", tmp_path).refuses(str(tmp_path), "no shards here")
+    crlft("evaluate", export, "--threads", "64").refuses("no node of this cluster has 64 CPUs", "fewer threads")
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     for file in model.glob("tokenizer*"):
