@@ -81,16 +81,6 @@ def test_evaluate_the_export_beside_its_base(finished: FinishedRun) -> None:
     assert {tuple(model["suites"]) for model in found["models"]} == {("agieval",)}
 
 
-def test_train_that_is_done_already(finished: FinishedRun) -> None:
-    """Nothing is left to learn; the export is made again."""
-    weights = Path(finished.trained.export) / "model.safetensors"
-    before = weights.read_bytes()
-    found = _object(crlft("train", finished.config_file, "--json"))
-    assert (found["first_step"], found["steps"]) == (finished.trained.steps, finished.trained.steps)
-    assert found["mlflow_run_id"] == finished.trained.mlflow_run_id
-    assert weights.read_bytes() == before
-
-
 def test_numbers_that_json_does_not_know() -> None:
     assert json_text({"a": [math.nan, 1.0], "b": (math.inf,), "c": {"d": -math.inf}, "é": 1}) == (
         '{"a": [null, 1.0], "b": [null], "c": {"d": null}, "é": 1}'
