@@ -47,7 +47,7 @@ def _warm_up() -> None:
     import ray
 
     # Nobody waits for them: Ray drops a result that has no reference left.
-    for _ in range(task_slots()):
+    for _ in range(task_slots() + 1):
         ray.remote(num_cpus=1)(_import_what_tasks_need).remote()
 
 

@@ -23,10 +23,11 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
 
     rows = [{"number": number, "item": cloudpickle.dumps(item)} for number, item in enumerate(items)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    at_once = ray.data.TaskPoolStrategy(size=min(len(rows), max(1, int(task_slots() / max(num_cpus, 1)))))
-    done = dataset.map(
-        _call, fn_kwargs={"task": task, "arguments": arguments}, num_cpus=num_cpus, compute=at_once
-    ).take_all()
+    # One more than run at full speed, so that none of these waits while Ray Data hands over a result.
+    at_once = 1 + max(1, int(task_slots() / max(num_cpus, 1)))
+    pool = ray.data.TaskPoolStrategy(size=min(len(rows), at_once))
+    call = {"task": task, "arguments": arguments}
+    done = dataset.map(_call, fn_kwargs=call, num_cpus=num_cpus, compute=pool).take_all()
     results = [cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["number"])]
     for result in results:
         if isinstance(result, UserError):
