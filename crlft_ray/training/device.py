@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from typing import Any
 
 from crlft_ray.config import Config
 
@@ -16,6 +17,14 @@ def uses_gpu(config: Config) -> bool:
 def backend(config: Config) -> str:
     """The collective backend of torch."""
     return "nccl" if uses_gpu(config) else "gloo"
+
+
+def communication(config: Config) -> dict[str, Any]:
+    """ZeRO settings that depend on what moves the gradients."""
+    if uses_gpu(config):
+        return {"overlap_comm": True}
+    # Buckets of 16 MB in fp32 come back from the allocator; larger ones are mapped, page by page, at every reduction.
+    return {"overlap_comm": False, "reduce_bucket_size": 4_000_000}
 
 
 def prepare_process(config: Config) -> None:

@@ -8,7 +8,7 @@ from crlft_ray.config import Config
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.templates import ChatTokenizer
-from crlft_ray.training.device import uses_gpu
+from crlft_ray.training.device import communication, uses_gpu
 from crlft_ray.training.schedule import parameter_groups
 
 
@@ -29,7 +29,7 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": None,
-        "zero_optimization": {"stage": 3, "overlap_comm": uses_gpu(config), "contiguous_gradients": True},
+        "zero_optimization": {"stage": 3, "contiguous_gradients": True, **communication(config)},
     }
     return _merged(ours, config.train.deepspeed)
 
