@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-dev quickstart test check fast bench clean
+.PHONY: install install-dev quickstart test check fast faults bench clean
 
 install: $(VENV)/.installed-eval
 install-dev: $(VENV)/.installed-dev
@@ -25,7 +25,11 @@ fast: install-dev
 	$(BIN)/pytest -m "not slow"
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not long"
+
+# Every fault at every place; `make test` has a part of them.
+faults: install-dev
+	$(BIN)/pytest tests/faults
 
 bench: install-dev
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.errors import Stopped, TrainingFailed, UserError
 from crlft_ray.json_text import json_text
 
 app = typer.Typer(
@@ -29,7 +29,10 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of going on from the newest checkpoint.")]
+
 USER_CAN_MEND = 2
+RESUMABLE = 75
 
 
 def main() -> None:
@@ -48,6 +51,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("crlft: interrupted", file=sys.stderr)
         sys.exit(1)
+    except Stopped as stopped:
+        print(f"crlft: {stopped}", file=sys.stderr)
+        sys.exit(RESUMABLE)
     except TrainingFailed as error:
         print(f"crlft: {error}", file=sys.stderr)
         sys.exit(1)
@@ -86,11 +92,11 @@ def inspect(
 
 
 @app.command()
-def train(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def train(config: ConfigFile, overrides: Overrides = None, fresh: Fresh = False, as_json: AsJson = False) -> None:
     """Shards → checkpoints → export, tracked; goes on from the output's newest checkpoint."""
     from crlft_ray.training.train import train
 
-    trained = train(_load(config, overrides))
+    trained = train(_load(config, overrides), fresh=fresh)
     _print(as_json, asdict(trained), lambda: print(f"{trained.steps} steps done; the model is in {trained.export}"))
 
 
@@ -117,11 +123,11 @@ def evaluate(
 
 
 @app.command()
-def run(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(config: ConfigFile, overrides: Overrides = None, fresh: Fresh = False, as_json: AsJson = False) -> None:
     """Prepare, train and evaluate in a row."""
     from crlft_ray.pipeline import run
 
-    result = run(_load(config, overrides))
+    result = run(_load(config, overrides), fresh=fresh)
     summary = {
         "prepared": asdict(result.prepared),
         "trained": asdict(result.trained),

@@ -1,4 +1,4 @@
-"""The two exceptions that the CLI turns into one message: exit code 2 and exit code 1."""
+"""The exceptions that the CLI turns into one message: exit codes 2, 1 and 75."""
 
 
 class UserError(ValueError):
@@ -11,3 +11,7 @@ class UserError(ValueError):
 
 class TrainingFailed(RuntimeError):  # noqa: N818
     """A run that cannot go on; the message says why."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """A run that was asked to stop, and did after a checkpoint; the same command goes on from there. Exit code 75."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crlft_ray.checkpoints.folder import STATE, Damaged, read_checkpoint
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest, read_tokenizer
 from crlft_ray.shards.shard import pack_of
@@ -32,8 +33,8 @@ def inspect(path: str, *, pack: int = 0, conversation: int = 0, console: Console
     place = Place.of(path)
     if (place / MANIFEST).exists():
         return _shards(place, pack, conversation, console)
-    if (place / "state.json").exists():
-        return _facts("checkpoint", json.loads((place / "state.json").read_text()), console)
+    if (place / STATE).exists():
+        return _checkpoint(place, console)
     if (place / "config.json").exists():
         return _export(place, console)
     if (place / "shards" / MANIFEST).exists():
@@ -89,6 +90,15 @@ def _marked(place: Place, manifest: Manifest, pack: int, conversation: int) -> T
         text.append(tokenizer.backend.decode(ids[start:end], skip_special_tokens=False), "black on green")
         position = end
     return text.append(tokenizer.backend.decode(ids[position:], skip_special_tokens=False))
+
+
+def _checkpoint(place: Place, console: Console | None) -> dict[str, Any]:
+    try:
+        checkpoint = read_checkpoint(place)
+    except Damaged as damage:
+        raise UserError(str(damage)) from None
+    files = {"files": len(checkpoint.files), "bytes": checkpoint.bytes}
+    return _facts("checkpoint", {**asdict(checkpoint.state), **files}, console)
 
 
 def _export(place: Place, console: Console | None) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from crlft_ray.assets import asset_path
 from crlft_ray.config import Config
 from crlft_ray.evaluation.evaluate import ModelScores, evaluate
 from crlft_ray.json_text import json_text
+from crlft_ray.lease import owned
 from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.talk import chat
 from crlft_ray.tracking import Recorder, Run
-from crlft_ray.training.train import Trained, tracking_folder, train
+from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.train import Trained, train
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +35,22 @@ class RunResult:
     """A message, and the export's reply."""
 
 
-def run(config: Config) -> RunResult:
+def run(config: Config, *, fresh: bool = False) -> RunResult:
     """Brings a config from conversations to scores, tracked in one MLflow run.
 
     Raises:
-        UserError, TrainingFailed: as the stages.
+        UserError, Stopped, TrainingFailed: as the stages.
     """
     for suite in config.evaluate.suites:
         # What cannot be fetched is better known before the training than after it.
         asset_path(suite)
-    prepared = prepare(config)
-    trained = train(config)
+    with owned(config.output):
+        prepared = prepare(config)
+        trained = train(config, fresh=fresh)
+        return _evaluate(config, prepared, trained)
+
+
+def _evaluate(config: Config, prepared: Prepared, trained: Trained) -> RunResult:
     scores: list[ModelScores] = []
     held_out = prepared.manifest.counts["held_out"]
     if held_out or config.evaluate.suites:

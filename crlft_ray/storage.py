@@ -44,6 +44,10 @@ class Place:
         return self.path.rstrip("/").rpartition("/")[2]
 
     @property
+    def parent(self) -> Place:
+        return Place(self.filesystem, self.path.rstrip("/").rpartition("/")[0])
+
+    @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
@@ -115,6 +119,14 @@ class Place:
             for part in parts:
                 stream.write(part)
         target.move_to(self)
+
+    def copy_from_local(self, folder: Path) -> None:
+        """Copies a local folder here."""
+        fs.copy_files(str(folder), self.path, destination_filesystem=self.filesystem)
+
+    def copy_to_local(self, folder: Path) -> None:
+        """Copies this folder to a local one."""
+        fs.copy_files(self.path, str(folder), source_filesystem=self.filesystem)
 
     def write_text(self, text: str) -> None:
         self.write_bytes(text.encode("utf-8"))

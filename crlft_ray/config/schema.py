@@ -158,11 +158,31 @@ class Data(Section):
     """Share of rows that may be rejected before `prepare` stops."""
 
 
+class WorkerRange(Section):
+    """Elastic workers: as many as the cluster has, between two bounds."""
+
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WorkerRange:
+        if self.max < self.min:
+            raise ValueError(f"max = {self.max} is less than min = {self.min}")
+        return self
+
+
+def _number_or_section(value: Any) -> str:
+    return "section" if isinstance(value, dict | WorkerRange) else "number"
+
+
 class Train(Section):
     """From shards to checkpoints."""
 
-    workers: int = Field(1, ge=1)
-    """Ray Train workers, one ZeRO-3 rank each (world size)."""
+    workers: Annotated[
+        Annotated[int, Field(ge=1), Tag("number")] | Annotated[WorkerRange, Tag("section")],
+        Discriminator(_number_or_section),
+    ] = 1
+    """Ray Train workers, one ZeRO-3 rank each (world size); {min, max}: as many as the cluster has at the time."""
     threads_per_worker: int = Field(1, ge=1)
     """CPU threads of torch in each worker."""
     resources_per_worker: dict[str, float] = Field(default_factory=dict)
@@ -190,7 +210,7 @@ class Train(Section):
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints; one more is written at each epoch's end."""
     keep: int = Field(2, ge=1)
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept; the best by held-out loss is kept besides, where `evaluate.every` measures it."""
     max_failures: int = Field(3, ge=0)
     """Restarts from the newest checkpoint after a worker dies."""
     collective_timeout: float = Field(600.0, gt=0)
@@ -198,6 +218,11 @@ class Train(Section):
     seed: int = Field(0, ge=0)
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Any DeepSpeed setting, merged over ours (offload, bucket sizes, …)."""
+
+    @property
+    def least_workers(self) -> int:
+        """Workers without which the run cannot go on."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min
 
     @field_validator("lr", mode="wrap")
     @classmethod

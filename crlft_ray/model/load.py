@@ -17,6 +17,15 @@ _SCALINGS = {
     "logits_scaling": "scaled logits",
     "logit_scale": "scaled logits",
 }
+_SHAPE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "tie_word_embeddings",
+)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -44,6 +53,12 @@ def model_config(model: str, context: int | None = None) -> Any:
     if context is not None and positions is not None and context > positions:
         raise UserError(f"data.context: {context} is more than the {positions} positions that {model} knows")
     return config
+
+
+def model_shape(config: Any) -> dict[str, Any]:
+    """What of a model's architecture must be the same for its weights to fit."""
+    text_config = config.get_text_config()
+    return {"model_type": config.model_type, **{key: getattr(text_config, key, None) for key in _SHAPE}}
 
 
 def _foreign(config: Any) -> str | None:

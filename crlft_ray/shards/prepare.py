@@ -19,6 +19,7 @@ from crlft_ray.assets import asset_path
 from crlft_ray.config import Config
 from crlft_ray.conversations.files import SourceFile, cut, find_files
 from crlft_ray.errors import UserError
+from crlft_ray.lease import owned
 from crlft_ray.shards.manifest import (
     FORMAT_VERSION,
     HELDOUT,
@@ -97,16 +98,24 @@ def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
         return Prepared(str(folder), there, unchanged=True, seconds=0.0)
     from crlft_ray.ray_session import connect
 
-    connect()
+    with owned(config.output):
+        connect()
+        began = time.perf_counter()
+        manifest = _replace_shards(config, tokenizer, files, sizes, request)
+    return Prepared(str(folder), manifest, unchanged=False, seconds=time.perf_counter() - began)
+
+
+def _replace_shards(
+    config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFile], sizes: Sizes, request: Any
+) -> Manifest:
     log.info("preparing shards from %d file(s), %.1f MB", len(files), sum(file.size for file in files) / 1e6)
-    began = time.perf_counter()
     scratch = Place.of(config.output) / f"shards.{os.getpid()}.part"
     try:
         manifest = _prepare_in(scratch, config, tokenizer, files, sizes, request)
-        folder.replace_with(scratch, last=MANIFEST)
+        shards_folder(config).replace_with(scratch, last=MANIFEST)
     finally:
         scratch.remove()
-    return Prepared(str(folder), manifest, unchanged=False, seconds=time.perf_counter() - began)
+    return manifest
 
 
 def _files(config: Config, number: int) -> list[SourceFile]:

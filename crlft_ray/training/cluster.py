@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.errors import UserError
@@ -16,6 +17,16 @@ def worker_resources(config: Config) -> dict[str, float]:
     return {"CPU": float(config.train.threads_per_worker), **config.train.resources_per_worker}
 
 
+def beside_driver(actor: type) -> Any:
+    """An actor class whose actors run on the driver's node and take no CPU."""
+    import ray
+
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+
+
 def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
     """Waits a little for enough nodes; Ray Train itself would wait for ever.
 
@@ -24,11 +35,12 @@ def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
     """
     resources = worker_resources(config)
     deadline = time.monotonic() + patience_s
-    while (fits := room_for(resources)) < config.train.workers:
+    least = config.train.least_workers
+    while (fits := room_for(resources)) < least:
         if time.monotonic() >= deadline:
             wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
             raise UserError(
-                f"train.workers: {config.train.workers} workers of {wanted} each do not fit into this cluster, which "
+                f"train.workers: {least} workers of {wanted} each do not fit into this cluster, which "
                 f"has room for {fits}; lower train.workers or train.resources_per_worker, or add nodes"
             )
         time.sleep(1.0)

@@ -37,17 +37,6 @@ def prepare_process(config: Config) -> None:
         torch.set_num_threads(config.train.threads_per_worker)
 
 
-def torch_device(config: Config):  # type: ignore[no-untyped-def]
-    """This rank's `torch.device`."""
-    import torch
-
-    if uses_gpu(config):
-        import ray.train.torch
-
-        return ray.train.torch.get_device()
-    return torch.device("cpu")
-
-
 def peak_memory_gb(config: Config) -> float:
     """Most memory this worker has used: of the GPU, or resident."""
     if uses_gpu(config):

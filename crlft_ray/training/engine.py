@@ -34,14 +34,17 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
     return _merged(ours, config.train.deepspeed)
 
 
-def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer) -> Any:
-    """The engine around a `PackedModel`; every rank calls it, the parameters are partitioned as they are loaded."""
+def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, universal: bool = False) -> Any:
+    """The engine around a `PackedModel`; every rank calls it, the parameters are partitioned as they are loaded.
+
+    With `universal` it loads DeepSpeed's universal checkpoints, otherwise those of the same world size.
+    """
     import deepspeed
     import torch
     from transformers.integrations import HfDeepSpeedConfig
 
-    settings = deepspeed_config(config)
     deepspeed.init_distributed(dist_backend=None if uses_gpu(config) else "gloo")
+    settings = {**deepspeed_config(config), "checkpoint": {"load_universal": universal}}
     # transformers partitions parameters while loading as long as this object lives.
     partitioning = HfDeepSpeedConfig(settings)
     model = load_model(model_path, config.train.precision)

@@ -35,7 +35,8 @@ def config(output: str, steps: int) -> Config:
 def ours(output: str, steps: int) -> list[float]:
     """Tokens/s of each step but the first, by Ray Train with two ZeRO-3 workers."""
     from crlft_ray.tracking import read_records
-    from crlft_ray.training.train import tracking_folder, train
+    from crlft_ray.training.tracked import tracking_folder
+    from crlft_ray.training.train import train
 
     run = config(output, steps)
     train(run)

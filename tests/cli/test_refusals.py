@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from crlft_ray.checkpoints.folder import commit, complete_checkpoints
+from crlft_ray.storage import Place
 from tests.cli.helpers import crlft, snapshot
 from tests.runs import FinishedRun, write_config
 
@@ -19,7 +22,6 @@ ANOTHER_RUN = {
     "another seed": (["train.seed=1"], ["holds another run", "train.seed is 0", "1"]),
     "another precision": (["train.precision=fp32"], ["holds another run", "train.precision"]),
     "another batch": (["train.global_batch_tokens=1024"], ["holds another run", "train.global_batch_tokens"]),
-    "other workers": (["train.workers=1"], ["train.workers", "2 workers"]),
     "fewer steps": (["train.max_steps=3"], ["train.max_steps", "has done 18 steps", "3"]),
     "a tracking folder": (["tracking.uri=runs"], ["tracking.uri"]),
 }
@@ -68,10 +70,14 @@ def test_classes_in_another_order(copied: tuple[Path, Path], finished: FinishedR
 def test_other_data_than_the_checkpoints(copied: tuple[Path, Path], finished: FinishedRun) -> None:
     config, output = copied
     shutil.copytree(finished.output / "checkpoints", output / "checkpoints")
-    state = sorted((output / "checkpoints").glob("checkpoint_*/state.json"))[-1]
-    content = json.loads(state.read_text())
-    state.write_text(json.dumps({**content, "fingerprint": "0" * 64}))
-    crlft("train", config).refuses(str(output), "other data", "000000000000", finished.manifest.fingerprint[:12])
+    (newest, *_), _ = complete_checkpoints(Place.of(output / "checkpoints"))
+    for changes, parts in (
+        ({"fingerprint": "0" * 64}, ["other data", "000000000000", finished.manifest.fingerprint[:12]]),
+        ({"tokenizer": "0" * 64}, ["another tokenizer or template", "000000000000"]),
+        ({"model_shape": {**newest.state.model_shape, "hidden_size": 32}}, ["'hidden_size': 32", "'hidden_size': 16"]),
+    ):
+        commit(newest.place, replace(newest.state, **changes), newest.files)
+        crlft("train", config).refuses(str(output), *parts, "--fresh")
 
 
 def test_damaged_and_missing_shards(copied: tuple[Path, Path]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from crlft_ray.checkpoints.folder import complete_checkpoints
 from crlft_ray.config import dump_config, load_config
-from crlft_ray.training.checkpoint import read_state
+from crlft_ray.storage import Place
 from crlft_ray.training.schedule import order_of
 from crlft_ray.training.worker import TrainJob
 from tests.runs import FinishedRun
@@ -22,6 +24,7 @@ EVERY_STEP = {
     "train/wait_s", "train/weight_share/expert", "train/weight_share/mixed", "train/skipped_not_finite",
     "train/skipped_no_weight",
 }  # fmt: skip
+CHECKPOINTS = {f"checkpoint/{name}" for name in ("blocked_s", "write_s", "gb", "failed")}
 HELDOUT = {f"heldout/{name}/as_{other}" for name in ("expert", "mixed") for other in ("expert", "mixed")}
 
 
@@ -51,17 +54,20 @@ def test_exactly_these_files(finished: FinishedRun) -> None:
 
 
 def test_a_checkpoint_at_each_end_of_epoch_with_its_progress(finished: FinishedRun) -> None:
-    folders = sorted(path for path in (finished.output / "checkpoints").iterdir() if path.is_dir())
-    states = [read_state(folder) for folder in folders]
+    newest_first, damages = complete_checkpoints(Place.of(finished.output / "checkpoints"))
+    assert not damages
+    found = newest_first[::-1]
+    states = [checkpoint.state for checkpoint in found]
     packs = finished.manifest.packs
     assert [state.packs_consumed for state in states] == [packs, 2 * packs]
     assert [state.step for state in states] == [finished.trained.steps // 2, finished.trained.steps]
-    for folder, state in zip(folders, states, strict=True):
+    for checkpoint, state in zip(found, states, strict=True):
         assert state.world_size == 2
         assert state.fingerprint == finished.manifest.fingerprint
         assert state.mlflow_run_id == finished.trained.mlflow_run_id
         assert state.config == finished.config.model_dump(mode="json", by_alias=True)
-        assert len(list((folder / "zero3").glob("*optim_states.pt"))) == 2
+        assert sorted(file.rank for file in checkpoint.files) == [0, 0, 1, 1]
+        assert state.parameters == _parameters(finished)
 
 
 def test_the_result_file(finished: FinishedRun) -> None:
@@ -72,7 +78,7 @@ def test_the_result_file(finished: FinishedRun) -> None:
         "skipped_no_weight": 0, "fingerprint": finished.manifest.fingerprint, "mlflow_run_id": trained.mlflow_run_id,
         "tracking_uri": f"sqlite:///{finished.output / 'mlflow.db'}", "metrics": trained.metrics,
     }  # fmt: skip
-    assert set(result["metrics"]) == EVERY_STEP | HELDOUT | {"train/loss/expert", "train/loss/mixed"}
+    assert set(result["metrics"]) == EVERY_STEP | CHECKPOINTS | HELDOUT | {"train/loss/expert", "train/loss/mixed"}
 
 
 def test_every_metric_is_in_mlflow_once_a_step(finished: FinishedRun) -> None:
@@ -87,6 +93,9 @@ def test_every_metric_is_in_mlflow_once_a_step(finished: FinishedRun) -> None:
         # A class without a token in a step has no loss there.
         having = {step for step, share in shares[name].items() if share}
         assert set(points(uri, run_id, f"train/loss/{name}")) == having
+    ends_of_epochs = {finished.trained.steps // 2, finished.trained.steps}
+    for name in CHECKPOINTS:
+        assert set(points(uri, run_id, name)) == ends_of_epochs, name
     for name in HELDOUT:
         assert set(points(uri, run_id, name)) == {*range(4, finished.trained.steps + 1, 4), finished.trained.steps}
     metrics = MlflowClient(uri).get_run(run_id).data.metrics
@@ -137,13 +146,19 @@ def test_a_job_pickles_small(finished: FinishedRun) -> None:
     from ray import cloudpickle
 
     from crlft_ray.shards.prepare import chat_tokenizer, shards_folder
-    from crlft_ray.storage import Place
 
     job = TrainJob(
         finished.config, finished.manifest, shards_folder(finished.config), Place.of("export"), "model",
-        chat_tokenizer(finished.config), 0.1, "", None,
+        chat_tokenizer(finished.config), 0.1, "", {}, None, None,
     )  # fmt: skip
     assert len(cloudpickle.dumps(job)) < 100_000
+
+
+def _parameters(finished: FinishedRun) -> int:
+    from safetensors import safe_open
+
+    with safe_open(f"{finished.trained.export}/model.safetensors", "pt") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
 def _flat(value: object, prefix: str = "") -> list[str]:

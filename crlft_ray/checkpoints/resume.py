@@ -1,0 +1,171 @@
+"""Finds the newest checkpoint that is whole and brings to this rank what it needs of it.
+
+the same world size:  each rank fetches and checks its own files
+another one:          rank 0 checks all and converts them once to DeepSpeed's universal format, on the same storage;
+                      every rank reads from that
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from crlft_ray.checkpoints.folder import (
+    STATE,
+    TAG,
+    UNIVERSAL,
+    Damaged,
+    StoredCheckpoint,
+    complete_checkpoints,
+    fetch_file,
+)
+from crlft_ray.storage import Place
+
+
+class NoneUsable(Exception):  # noqa: N818
+    """There are checkpoints, and every one is damaged."""
+
+
+@dataclass
+class Resumption:
+    """A checkpoint as this rank will load it."""
+
+    checkpoint: StoredCheckpoint
+    folder: Path
+    """Local, with a folder named as the tag in it."""
+    universal: bool
+    passed_over: list[str] = field(default_factory=list)
+    """Why newer checkpoints could not be used."""
+    bytes_read: int = 0
+    """By this rank, conversion included."""
+    seconds: float = 0.0
+
+    @property
+    def tag(self) -> str:
+        return UNIVERSAL if self.universal else TAG
+
+    def close(self) -> None:
+        """Removes the local copy."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def find_resumption(folder: Place) -> Resumption | None:
+    """The newest checkpoint that every rank can use, fetched; None if there is none; collective.
+
+    Raises:
+        NoneUsable: there were some, all damaged.
+    """
+    began = time.perf_counter()
+    # The folder as rank 0 sees it: another rank might look a moment later.
+    listed: list[Any] = [complete_checkpoints(folder) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(listed)
+    checkpoints, passed_over = listed[0]
+    for checkpoint in checkpoints:
+        local = Path(tempfile.mkdtemp(prefix="crlft-resume-"))
+        found = Resumption(checkpoint, local, checkpoint.state.world_size != dist.get_world_size(), passed_over)
+        reasons: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(reasons, _fetch(found))
+        if not any(reasons):
+            found.seconds = time.perf_counter() - began
+            return found
+        found.close()
+        passed_over.append("; ".join(dict.fromkeys(filter(None, reasons))))
+    if passed_over:
+        raise NoneUsable("; ".join(passed_over))
+    return None
+
+
+def load(engine: Any, found: Resumption) -> None:
+    """Loads it into a fresh engine, which was built with `universal` as it says; collective."""
+    import torch
+
+    began = time.perf_counter()
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.optimizer.param_groups]
+    loaded, _ = engine.load_checkpoint(str(found.folder), tag=found.tag)
+    if loaded is None:
+        raise RuntimeError(f"{found.checkpoint.place}: DeepSpeed could not load this checkpoint")
+    # The settings are the config's, which may have changed; and a universal checkpoint puts those of the first group
+    # into all of them, and one and the same step counter into every parameter's state.
+    for group, settings in zip(engine.optimizer.optimizer.param_groups, groups, strict=True):
+        group.update(settings)
+    for state in engine.optimizer.optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
+    found.seconds += time.perf_counter() - began
+
+
+def _fetch(found: Resumption) -> str | None:
+    """Brings this rank's files; what is wrong with the checkpoint, if anything."""
+    return _fetch_universal(found) if found.universal else _fetch_own(found)
+
+
+def _fetch_own(found: Resumption) -> str | None:
+    return _bring(found, [file for file in found.checkpoint.files if file.rank == dist.get_rank()], found.folder)
+
+
+def _fetch_universal(found: Resumption) -> str | None:
+    stored = found.checkpoint.place / UNIVERSAL
+    problem: list[str | None] = [_convert(found, stored) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(problem)
+    if problem[0] is None:
+        if stored.is_local:
+            (found.folder / UNIVERSAL).symlink_to(stored.path)
+        else:
+            stored.copy_to_local(found.folder / UNIVERSAL)
+        found.bytes_read += sum(file.stat().st_size for file in (found.folder / UNIVERSAL).rglob("*.pt"))
+    return problem[0]
+
+
+def _convert(found: Resumption, target: Place) -> str | None:
+    """Converts once; a complete conversion of an earlier start is used again."""
+    if (target / STATE).exists():
+        return None
+    with tempfile.TemporaryDirectory(prefix="crlft-convert-") as scratch:
+        rigid = Path(scratch) / "rigid"
+        problem = _bring(found, found.checkpoint.files, rigid)
+        if problem is None:
+            universal = Path(scratch) / UNIVERSAL
+            _to_universal(rigid / TAG, universal)
+            target.remove()
+            target.copy_from_local(universal)
+            # Last: a folder without it is not a whole conversion.
+            (target / STATE).write_text("{}")
+    return problem
+
+
+def _bring(found: Resumption, files: list[Any], into: Path) -> str | None:
+    try:
+        for file in files:
+            target = into / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as stream:
+                fetch_file(found.checkpoint, file, stream)
+            found.bytes_read += file.size
+    except Damaged as damage:
+        return str(damage)
+    return None
+
+
+def _to_universal(rigid: Path, universal: Path) -> None:
+    from deepspeed.checkpoint import ds_to_universal
+
+    settings = Namespace(
+        input_folder=str(rigid),
+        output_folder=str(universal),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=False,
+    )
+    with redirect_stdout(StringIO()):
+        ds_to_universal.main(settings)

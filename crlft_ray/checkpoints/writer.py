@@ -1,0 +1,164 @@
+"""Writes snapshots to storage beside the training; what fails there is said, and does not stop it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import IO, Any, cast
+
+import torch
+import torch.distributed as dist
+
+from crlft_ray.checkpoints.folder import StoredFile, checkpoint_place, commit, remove_old
+from crlft_ray.checkpoints.snapshot import Snapshots
+from crlft_ray.checkpoints.state import RunState
+from crlft_ray.storage import Place
+
+_POLL_S = 0.05
+_DONE, _FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one checkpoint; known to rank 0."""
+
+    step: int
+    error: str = ""
+    seconds: float = 0.0
+    """From the snapshot to the commit."""
+    bytes: int = 0
+
+
+class Writer:
+    """Takes this rank's snapshots and writes them in a thread of its own, one at a time.
+
+    Rank 0 commits a checkpoint when every rank has told that its files are written; the ranks tell each other through
+    the store of torch's process group.
+    """
+
+    def __init__(
+        self, folder: Place, attempt: int, keep: int, timeout: float, written: Callable[[Written], None]
+    ) -> None:
+        self._folder = folder
+        self._attempt = attempt
+        self._keep = keep
+        self._timeout = timeout
+        self._written = written
+        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
+        self._store: Any = dist.distributed_c10d._get_default_store()
+        self._snapshots = Snapshots()
+        self._thread = ThreadPoolExecutor(1, "crlft-checkpoint")
+        self._running: Future[None] | None = None
+
+    def save(self, engine: Any, state: RunState, *, wait: bool = False) -> float | None:
+        """Snapshots the engine and lets it be written; collective.
+
+        Without `wait`, nothing is done while any rank still writes the last one. Returns the seconds that training
+        was blocked by the copy, or None where it was left out.
+        """
+        if wait:
+            self.finish()
+        busy = torch.tensor([float(self._running is not None and not self._running.done())], device=engine.device)
+        dist.all_reduce(busy, op=dist.ReduceOp.MAX)
+        if busy.item():
+            if self._rank == 0:
+                self._written(Written(state.step, error="the last one is still being written"))
+            return None
+        began = time.perf_counter()
+        contents = self._snapshots.take(engine)
+        blocked = time.perf_counter() - began
+        self._running = self._thread.submit(self._write, contents, state)
+        if wait:
+            self.finish()
+        return blocked
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is written, or has failed."""
+        if self._running is not None:
+            self._running.result()
+
+    def _write(self, contents: dict[str, Any], state: RunState) -> None:
+        began = time.monotonic()
+        place = checkpoint_place(self._folder, self._attempt, state.step)
+        try:
+            files = [self._write_file(place, name, content) for name, content in contents.items()]
+            outcome: list[Any] = [_DONE, [asdict(file) for file in files]]
+        except Exception as error:
+            # Storage fails in many ways: OSError, torch's own for a writer that failed, those of a store's client.
+            outcome = [_FAILED, f"rank {self._rank}: {_reason(error)}"]
+        self._store.set(self._key(state.step, self._rank), json.dumps(outcome))
+        if self._rank == 0:
+            self._written(self._commit(place, state, began))
+
+    def _write_file(self, place: Place, name: str, content: Any) -> StoredFile:
+        target = place / name
+        target.parent.make_folder()
+        with target.filesystem.open_output_stream(target.path) as stream:
+            hashing = _Hashing(stream)
+            torch.save(content, cast(IO[bytes], hashing))
+        return StoredFile(name, self._rank, hashing.size, hashing.digest.hexdigest())
+
+    def _commit(self, place: Place, state: RunState, began: float) -> Written:
+        outcomes = [self._outcome_of(rank, state.step) for rank in range(self._world_size)]
+        files = [StoredFile(**file) for outcome, content in outcomes if outcome == _DONE for file in content]
+        try:
+            for outcome, content in outcomes:
+                if outcome == _FAILED:
+                    raise OSError(content)
+            commit(place, state, files)
+        except Exception as error:
+            return Written(state.step, error=f"{_reason(error)}{_removed(place)}")
+        try:
+            remove_old(self._folder, self._keep)
+        except Exception as error:
+            return Written(state.step, error=f"it is complete, but older ones cannot be removed: {_reason(error)}")
+        return Written(state.step, seconds=time.monotonic() - began, bytes=sum(file.size for file in files))
+
+    def _outcome_of(self, rank: int, step: int) -> list[Any]:
+        key, deadline = self._key(step, rank), time.monotonic() + self._timeout
+        # `get` would wait with the store locked for everyone else in this process.
+        while not self._store.check([key]):
+            if time.monotonic() > deadline:
+                return [_FAILED, f"rank {rank} has not written its part after {self._timeout:.0f} s"]
+            time.sleep(_POLL_S)
+        found: list[Any] = json.loads(self._store.get(key))
+        return found
+
+    def _key(self, step: int, rank: int) -> str:
+        return f"crlft/checkpoint/{step}/{rank}"
+
+
+class _Hashing:
+    """A binary file that also counts and hashes what is written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, content: Any) -> int:
+        self._stream.write(content)
+        self.digest.update(content)
+        self.size += len(content)
+        return len(content)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _removed(place: Place) -> str:
+    """Frees what a failed checkpoint takes; says so if that fails, too."""
+    try:
+        place.remove()
+    except Exception as error:
+        return f"; its remains cannot be removed: {_reason(error)}"
+    return ""

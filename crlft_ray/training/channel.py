@@ -1,0 +1,62 @@
+"""What the driver and the workers tell each other while Ray Train runs."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_POLL_S = 0.5
+
+
+class Channel:
+    """An actor beside the driver: the driver asks for a stop, workers say what a person should read."""
+
+    def __init__(self) -> None:
+        self._stop = False
+        self._lines: list[str] = []
+
+    def ask_to_stop(self) -> None:
+        """The run is to write a checkpoint after the current step, and end."""
+        self._stop = True
+
+    def stop_asked(self) -> bool:
+        """Whether the driver asked."""
+        return self._stop
+
+    def say(self, line: str) -> None:
+        """A line for the person who watches the run."""
+        self._lines.append(line)
+
+    def said_since(self, position: int) -> list[str]:
+        """Lines from a position on."""
+        return self._lines[position:]
+
+
+class StopFlag:
+    """Rank 0's view of whether a stop was asked for; never waits for the driver."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._asked = threading.Event()
+        self._done = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="crlft-stop").start()
+
+    def __bool__(self) -> bool:
+        return self._asked.is_set()
+
+    def close(self) -> None:
+        """Ends the watching."""
+        self._done.set()
+
+    def _watch(self) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        while not self._done.wait(_POLL_S):
+            try:
+                if ray.get(self._channel.stop_asked.remote()):
+                    self._asked.set()
+                    return
+            except RayError:
+                # The driver is gone, and with it whoever could ask; Ray ends this worker.
+                return

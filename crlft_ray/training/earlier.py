@@ -1,0 +1,105 @@
+"""What an output folder holds from earlier starts, and whether this config continues it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import yaml
+
+from crlft_ray.checkpoints.folder import complete_checkpoints
+from crlft_ray.checkpoints.state import RunState
+from crlft_ray.config import Config, validate
+from crlft_ray.errors import UserError
+from crlft_ray.shards.manifest import Manifest
+from crlft_ray.storage import Place
+from crlft_ray.templates import ChatTokenizer
+from crlft_ray.training.schedule import order_of, planned_steps
+from crlft_ray.training.worker import checkpoints_folder
+
+log = logging.getLogger(__name__)
+
+_CONFIG = "config.yaml"
+
+
+def check_earlier(
+    config: Config, manifest: Manifest, tokenizer: ChatTokenizer, model_shape: dict[str, Any]
+) -> RunState | None:
+    """The state that this run goes on from, if any.
+
+    Raises:
+        UserError: the folder holds another run; both values are named.
+    """
+    earlier = _earlier_config(config)
+    if earlier is not None:
+        _refuse_another(config, earlier)
+    complete, damages = complete_checkpoints(checkpoints_folder(config))
+    for damage in damages:
+        log.warning("%s", damage)
+    if not complete:
+        return None
+    state = complete[0].state
+    where = f"output: {config.output} holds a run that has done {state.step} steps"
+    for what, before, now in (
+        ("on other data", state.fingerprint[:12], manifest.fingerprint[:12]),
+        ("with another tokenizer or template", state.tokenizer[:12], tokenizer.digest[:12]),
+        ("with a model of another shape", *_differences(state.model_shape, model_shape)),
+    ):
+        if before != now:
+            raise UserError(
+                f"{where} {what} ({before}, now {now}); choose another output folder, or start over with --fresh"
+            )
+    planned = planned_steps(config, order_of(config, manifest))
+    if state.step > planned:
+        raise UserError(f"train.max_steps: {where}, more than the {planned} that this config plans")
+    _say(config, earlier, state, planned)
+    return state
+
+
+def start_over(config: Config) -> None:
+    """Removes what earlier starts left in the output folder, but for the shards."""
+    output = Place.of(config.output)
+    if not output.is_folder():
+        return
+    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation.json"}
+    # The checkpoints last: a removal that is cut short must not look like another run.
+    found = [place for place in output.children() if place.name in names]
+    for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
+        place.remove()
+    log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
+
+
+def _earlier_config(config: Config) -> Config | None:
+    place = Place.of(config.output) / _CONFIG
+    return validate(yaml.safe_load(place.read_text()), str(place)) if place.exists() else None
+
+
+def _refuse_another(config: Config, earlier: Config) -> None:
+    """An output folder belongs to one run: what a step learns from, and how it counts, must be the same."""
+    for key, before, now in (
+        ("model", earlier.model, config.model),
+        ("template", earlier.template, config.template),
+        ("class weights", earlier.class_weights(), config.class_weights()),
+        ("train.seed", earlier.train.seed, config.train.seed),
+        ("train.global_batch_tokens", earlier.train.global_batch_tokens, config.train.global_batch_tokens),
+        ("train.precision", earlier.train.precision, config.train.precision),
+    ):
+        if before != now:
+            raise UserError(
+                f"output: {config.output} holds another run: its {key} is {before}, this config's {now}; "
+                "choose another output folder, or start over with --fresh"
+            )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}
+
+
+def _say(config: Config, earlier: Config | None, state: RunState, planned: int) -> None:
+    log.info("%s: going on from step %d of %d", config.output, state.step, planned)
+    if earlier is not None:
+        before, now = earlier.train.model_dump(), config.train.model_dump()
+        for key in now:
+            if before.get(key) != now[key]:
+                log.info("changed: train.%s %s → %s", key, before.get(key), now[key])

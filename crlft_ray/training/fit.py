@@ -1,0 +1,133 @@
+"""Runs Ray Train beside a progress display, and passes on the wish to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+from crlft_ray.errors import Stopped, TrainingFailed, UserError
+from crlft_ray.lease import Lease
+from crlft_ray.training.cluster import worker_resources
+from crlft_ray.training.device import backend, uses_gpu
+from crlft_ray.training.progress import Progress
+from crlft_ray.training.schedule import planned_steps
+from crlft_ray.training.worker import TrainJob, train_worker
+
+log = logging.getLogger(__name__)
+
+_RAY_TRAIN = "ray_train"
+"""Folder of Ray Train's own state beside the checkpoints, which are ours."""
+
+
+def fit(job: TrainJob, lease: Lease) -> dict[str, Any]:
+    """Trains to the planned end.
+
+    Raises:
+        Stopped: after SIGTERM or SIGINT, and a checkpoint.
+        TrainingFailed, UserError: the run cannot go on.
+    """
+    import ray
+
+    steps = planned_steps(job.config, job.order)
+    with (
+        ThreadPoolExecutor(1, "crlft-fit") as pool,
+        Progress(steps, job.config.class_names) as progress,
+        _stop_signals() as asked,
+    ):
+        # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
+        fitting: Future[dict[str, Any]] = pool.submit(_fit_trainer, job)
+        told, said = False, 0
+        ended = False
+        while not ended:
+            ended = bool(wait([fitting], timeout=0.5).done)
+            lease.check()
+            if asked.is_set() and not told:
+                told = True
+                log.info("stopping after the current step, with a checkpoint; ask again to stop at once")
+                job.channel.ask_to_stop.remote()
+            lines = ray.get(job.channel.said_since.remote(said))
+            said += len(lines)
+            for line in lines:
+                log.info("%s", line)
+            latest = ray.get(job.recorder.latest.remote())
+            progress.show(latest["step"], latest["metrics"])
+    return _checked(fitting.result(), steps)
+
+
+def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
+    if "failed" in done:
+        raise (UserError if done["user_error"] else TrainingFailed)(done["failed"])
+    if "stopped" in done:
+        raise Stopped(f"stopped after step {done['step']} of {steps}; the same command goes on from there")
+    if done.get("step") != steps:
+        raise TrainingFailed(f"only {done.get('step', 0)} of {steps} planned steps were run")
+    return done
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set once; the second one interrupts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        # In a Tune trial: the study handles signals.
+        yield asked
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fit_trainer(job: TrainJob) -> dict[str, Any]:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    config, folder = job.config, job.checkpoints
+    workers = config.train.workers
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        torch_config=TorchConfig(backend=backend(config), timeout_s=int(config.train.collective_timeout)),
+        scaling_config=ScalingConfig(
+            num_workers=workers if isinstance(workers, int) else (workers.min, workers.max),
+            use_gpu=uses_gpu(config),
+            resources_per_worker=worker_resources(config),
+        ),
+        run_config=RunConfig(
+            name=_RAY_TRAIN,
+            storage_path=folder.path,
+            storage_filesystem=folder.filesystem,
+            failure_config=FailureConfig(max_failures=config.train.max_failures, controller_failure_limit=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+            # torch's own deprecations, which DeepSpeed causes at every collective.
+            worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore::FutureWarning"}},
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingFailed(_first_cause(error)) from error
+    return dict(result.return_value or {})
+
+
+def _first_cause(error: BaseException) -> str:
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        rank, cause = next(iter(failures.items()))
+        return f"worker {rank}: {str(cause).strip().splitlines()[-1]}"
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,73 @@
+"""The MLflow run around a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crlft_ray.config import Config
+from crlft_ray.errors import Stopped
+from crlft_ray.shards.manifest import Manifest
+from crlft_ray.shards.prepare import shards_folder
+from crlft_ray.storage import Place
+from crlft_ray.tracking import Dataset, Record, Recorder, Run, RunSpec, plot_curves, tracking_uri
+from crlft_ray.training.cluster import beside_driver
+
+
+def tracking_folder(config: Config) -> Path:
+    """Where metrics wait for MLflow: in the output, or beside this process where that is remote."""
+    if "://" in config.output:
+        return Path("crlft-tracking") / config.output.partition("://")[2].partition("?")[0]
+    return Path(config.output).absolute() / "tracking"
+
+
+class Tracked:
+    """The MLflow run and the recorder actor around a training; ends the run however the training ended.
+
+    A run that a checkpoint names is continued, also where the folder that remembers it is gone.
+    """
+
+    def __init__(self, config: Config, manifest: Manifest, run_id: str | None) -> None:
+        self._config = config
+        folder = tracking_folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run = Run(tracking_uri(config.tracking.uri, config.output), folder)
+        facts = {**manifest.counts, "packs": manifest.packs, "tokens": manifest.tokens, "fill": manifest.fill}
+        self.run.start(
+            RunSpec(
+                experiment=config.tracking.experiment,
+                name=Place.of(config.output).name,
+                params=config.model_dump(mode="json", by_alias=True),
+                dataset=Dataset("shards", manifest.fingerprint, str(shards_folder(config)), facts),
+                tags={"fingerprint": manifest.fingerprint},
+            ),
+            run_id,
+        )
+        # Beside the driver: that is where the spool and a SQLite database lie.
+        self.recorder = beside_driver(Recorder).remote(self.run.uri, folder)
+        self.last_metrics: dict[str, float] = {}
+
+    def __enter__(self) -> Tracked:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        import ray
+
+        records: list[Record] = ray.get(self.recorder.history_since.remote(0)).records
+        for record in records:
+            self.last_metrics.update(record.metrics)
+        ray.get(self.recorder.close.remote())
+        ray.kill(self.recorder)
+        self._log_artifacts(records)
+        stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
+        self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+
+    def _log_artifacts(self, records: list[Record]) -> None:
+        folder = tracking_folder(self._config)
+        plots = plot_curves(records, folder / "curves")
+        self.run.log_artifacts(plots, "curves")
+        shards, output = shards_folder(self._config), Place.of(self._config.output)
+        copies = folder / "artifacts"
+        copies.mkdir(exist_ok=True)
+        for place in (output / "config.yaml", shards / "manifest.json"):
+            (copies / place.name).write_bytes(place.read_bytes())
+        self.run.log_artifacts(sorted(copies.iterdir()))

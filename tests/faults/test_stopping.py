@@ -1,0 +1,34 @@
+"""SIGTERM and SIGINT: a checkpoint, exit code 75, and the same command goes on in the same MLflow run."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults import runs
+from tests.faults.conftest import NewRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, undisturbed: Path) -> None:
+    config, output = new_run(checkpoint_every=1000)
+    with runs.started(config) as process:
+        runs.wait_for(lambda: runs.steps_seen(output) >= 2)
+        process.send_signal(number)
+        assert process.wait(60) == 75, process.log.read_text()  # type: ignore[attr-defined]
+        said = process.log.read_text()  # type: ignore[attr-defined]
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    (run,) = runs.all_runs(f"sqlite:///{output / 'mlflow.db'}")
+    assert run.info.status == "KILLED"
+    second = runs.train(config)
+    assert second.code == 0, second.said
+    assert "going on from step" in second.said
+    (run,) = runs.all_runs(f"sqlite:///{output / 'mlflow.db'}")
+    assert run.info.status == "FINISHED"
+    assert runs.weights(output) == runs.weights(undisturbed)
+    assert runs.curve(output) == runs.curve(undisturbed)
