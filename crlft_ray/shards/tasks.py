@@ -14,8 +14,9 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     Raises:
         UserError: the first one that a task raised, without a trace.
     """
-    if not items:
-        return []
+    if len(items) < 2:
+        # Not worth a pipeline, which takes seconds to start.
+        return [task(*item, **arguments) for item in items]
     import ray.data
     from ray import cloudpickle
 

@@ -15,6 +15,7 @@ from tests.faults import runs
 from tests.runs import run_config, write_config, write_learnable
 
 NewRun = Callable[..., tuple[Path, Path]]
+"""Of train settings; gives a config file and the output folder that it names, which holds shards."""
 
 
 @pytest.fixture(scope="session")
