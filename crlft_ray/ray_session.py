@@ -30,7 +30,7 @@ def connect(cpus: int | None = None) -> None:
             cores = os.cpu_count() or 1
             # What workers print stays in Ray's log files; what a person should know comes through our own code.
             _overcount = 0 if cpus else max(2, cores // 4)
-            ray.init(num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
+            ray.init("local", num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
             _warm_up()
     quiet_ray_data()
 

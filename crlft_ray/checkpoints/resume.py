@@ -11,9 +11,7 @@ import shutil
 import tempfile
 import time
 from argparse import Namespace
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -167,5 +165,4 @@ def _to_universal(rigid: Path, universal: Path) -> None:
         strict=True,
         inject_missing_state=False,
     )
-    with redirect_stdout(StringIO()):
-        ds_to_universal.main(settings)
+    ds_to_universal.main(settings)

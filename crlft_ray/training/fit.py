@@ -20,6 +20,8 @@ from crlft_ray.training.worker import TrainJob, train_worker
 
 log = logging.getLogger(__name__)
 
+_STARTS = 60
+"""Attempts, of a minute each, to get all workers started: so long a lost node may take to come back."""
 _RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own state beside the checkpoints, which are ours."""
 
@@ -112,7 +114,7 @@ def _fit_trainer(job: TrainJob) -> dict[str, Any]:
             name=_RAY_TRAIN,
             storage_path=folder.path,
             storage_filesystem=folder.filesystem,
-            failure_config=FailureConfig(max_failures=config.train.max_failures, controller_failure_limit=2),
+            failure_config=FailureConfig(max_failures=config.train.max_failures, controller_failure_limit=_STARTS),
             logging_config=LoggingConfig(log_level="WARNING"),
             # torch's own deprecations, which DeepSpeed causes at every collective.
             worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore::FutureWarning"}},

@@ -43,7 +43,7 @@ def started(config: Path, *arguments: str, env: dict[str, str] | None = None) ->
     with log.open("w") as file:
         process = subprocess.Popen(
             command(config, *arguments), stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env={**os.environ, "RAY_ADDRESS": "", **(env or {})},
+            env={**os.environ, **(env or {})},
         )  # fmt: skip
         process.log = log  # type: ignore[attr-defined]
         try:
