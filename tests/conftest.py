@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from crlft_ray.ray_session import connect
+from tests.object_store import ObjectStore
 from tests.runs import FinishedRun, finish_run, run_config, write_learnable
 from tests.synthetic import write_tiny_model
 
@@ -25,6 +26,14 @@ def ray_session() -> Iterator[None]:
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 store in a process of its own."""
+    store = ObjectStore()
+    yield store
+    store.end()
 
 
 @pytest.fixture(scope="session")

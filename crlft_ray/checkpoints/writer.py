@@ -28,6 +28,8 @@ class Written:
 
     step: int
     error: str = ""
+    skipped: bool = False
+    """Not begun, because the last one was still being written."""
     seconds: float = 0.0
     """From the snapshot to the commit."""
     bytes: int = 0
@@ -66,7 +68,7 @@ class Writer:
         dist.all_reduce(busy, op=dist.ReduceOp.MAX)
         if busy.item():
             if self._rank == 0:
-                self._written(Written(state.step, error="the last one is still being written"))
+                self._written(Written(state.step, skipped=True))
             return None
         began = time.perf_counter()
         contents = self._snapshots.take(engine)

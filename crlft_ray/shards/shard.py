@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +72,18 @@ def read_pack(place: Place, sha256: str, number: int) -> pa.RecordBatch:
     Raises:
         UserError: the shard is missing or damaged.
     """
-    try:
-        return _open_shard(place, sha256).get_batch(number)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{place}: missing or damaged shard: {error}; run `crlft prepare` again") from None
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _open_shard(place, sha256).get_batch(number)
+        except (OSError, pa.ArrowInvalid) as error:
+            away = not place.is_local and isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            if not away or time.monotonic() > deadline:
+                message = f"{place}: missing or damaged shard: {error}; run `crlft prepare` again"
+                raise UserError(message) from None
+            # A store that does not answer for a while costs time, not the run.
+            _open_shards.pop(sha256, None)
+            time.sleep(1.0)
 
 
 def pack_of(batch: pa.RecordBatch) -> Pack:
@@ -96,6 +105,7 @@ def pack_of(batch: pa.RecordBatch) -> Pack:
     )
 
 
+_PATIENCE_S = 600.0
 _open_shards: dict[str, Any] = {}
 
 

@@ -16,7 +16,7 @@ from crlft_ray.training.cluster import beside_driver
 def tracking_folder(config: Config) -> Path:
     """Where metrics wait for MLflow: in the output, or beside this process where that is remote."""
     if "://" in config.output:
-        return Path("crlft-tracking") / config.output.partition("://")[2].partition("?")[0]
+        return Path("crlft-tracking").absolute() / Place.of(config.output).path
     return Path(config.output).absolute() / "tracking"
 
 

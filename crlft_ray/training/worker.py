@@ -106,7 +106,7 @@ class _Run:
         self._writer = Writer(
             job.checkpoints, int(attempt), config.keep, config.collective_timeout, self._checkpoint_written
         )
-        self._failed_checkpoints = 0
+        self._failed_checkpoints = self._skipped_checkpoints = 0
         if found:
             self._tell_resumption(found)
 
@@ -261,6 +261,13 @@ class _Run:
 
     def _checkpoint_written(self, written: Written) -> None:
         """Called on rank 0, from the writer's thread too."""
+        if written.skipped:
+            self._skipped_checkpoints += 1
+            if self._skipped_checkpoints == 1:
+                text = f"no checkpoint after step {written.step}: the last one is still being written; if that happens "
+                self._job.channel.say.remote(f"{text}often (checkpoint/skipped), raise train.checkpoint_every")
+            self._job.recorder.record.remote(written.step, {"checkpoint/skipped": float(self._skipped_checkpoints)})
+            return
         self._failed_checkpoints += bool(written.error)
         metrics = {"checkpoint/failed": float(self._failed_checkpoints)}
         if written.error:
