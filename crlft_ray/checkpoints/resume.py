@@ -2,14 +2,16 @@
 
 the same world size:  each rank fetches and checks its own files
 another one:          rank 0 checks all and converts them once to DeepSpeed's universal format, on the same storage;
-                      every rank reads from that
+                      every rank reads from that, or from one copy of it on its node
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
+import uuid
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,14 +48,19 @@ class Resumption:
     bytes_read: int = 0
     """By this rank, conversion included."""
     seconds: float = 0.0
+    node_copy: Path | None = None
+    """What this rank has brought for all ranks of its node."""
 
     @property
     def tag(self) -> str:
         return UNIVERSAL if self.universal else TAG
 
     def close(self) -> None:
-        """Removes the local copy."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the local copies; collective."""
+        dist.barrier()
+        for folder in (self.folder, self.node_copy):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_resumption(folder: Place) -> Resumption | None:
@@ -112,15 +119,25 @@ def _fetch_own(found: Resumption) -> str | None:
 
 def _fetch_universal(found: Resumption) -> str | None:
     stored = found.checkpoint.place / UNIVERSAL
-    problem: list[str | None] = [_convert(found, stored) if dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(problem)
-    if problem[0] is None:
-        if stored.is_local:
-            (found.folder / UNIVERSAL).symlink_to(stored.path)
-        else:
-            stored.copy_to_local(found.folder / UNIVERSAL)
-        found.bytes_read += sum(file.stat().st_size for file in (found.folder / UNIVERSAL).rglob("*.pt"))
-    return problem[0]
+    told: list[Any] = [(_convert(found, stored), uuid.uuid4().hex) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(told)
+    problem, name = told[0]
+    if problem is None:
+        local = Path(stored.path) if stored.is_local else Path(tempfile.gettempdir()) / f"crlft-universal-{name}"
+        if not stored.is_local:
+            if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                stored.copy_to_local(local)
+                found.node_copy = local
+                found.bytes_read += _size(local)
+            dist.barrier()
+        (found.folder / UNIVERSAL).symlink_to(local)
+        # Every rank reads every parameter's state and keeps its part (DeepSpeed, load_hp_checkpoint_state).
+        found.bytes_read += _size(local)
+    return str(problem) if problem else None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.pt"))
 
 
 def _convert(found: Resumption, target: Place) -> str | None:

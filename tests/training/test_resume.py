@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from mlflow import MlflowClient
 
 from crlft_ray.config import Config, validate
+from crlft_ray.errors import UserError
 from crlft_ray.shards.prepare import prepare
 from crlft_ray.training.train import Trained, train
 from tests.runs import FinishedRun
@@ -67,6 +69,25 @@ def test_the_final_weights_are_the_same(parts: tuple[Trained, Trained], finished
     ours, theirs = _masters(Path(second.output)), _masters(finished.output)
     assert len(ours) == len(theirs) >= 4
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_fresh_starts_over(finished: FinishedRun, tmp_path: Path) -> None:
+    """Also where the folder holds a run that this config does not continue; the shards stay."""
+    output = tmp_path / "run"
+    for name in ("shards", "checkpoints", "tracking"):
+        shutil.copytree(finished.output / name, output / name)
+    shutil.copy(finished.output / "config.yaml", output)
+    raw = finished.config.model_dump(mode="json", by_alias=True)
+    raw |= {"output": str(output), "train": {**raw["train"], "seed": 1, "max_steps": 2}}
+    config = validate(raw, "test")
+    with pytest.raises(UserError, match=r"train.seed is 0, this config's 1.*--fresh"):
+        train(config)
+    shards = (output / "shards" / "manifest.json").stat().st_mtime_ns
+    trained = train(config, fresh=True)
+    assert (trained.first_step, trained.steps) == (0, 2)
+    assert trained.mlflow_run_id != finished.trained.mlflow_run_id
+    assert (output / "shards" / "manifest.json").stat().st_mtime_ns == shards
+    assert len(list((output / "checkpoints").glob("checkpoint_*/"))) == 1
 
 
 def _masters(output: Path) -> list[torch.Tensor]:

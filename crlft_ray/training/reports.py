@@ -1,0 +1,89 @@
+"""What rank 0 tells: metrics to the recorder, lines to the person who watches."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from crlft_ray.checkpoints.state import RunState
+from crlft_ray.training.device import peak_memory_gb
+from crlft_ray.training.worker import TrainJob
+
+if TYPE_CHECKING:
+    from crlft_ray.checkpoints.resume import Resumption
+    from crlft_ray.checkpoints.writer import Written
+    from crlft_ray.training.step import StepResult
+
+
+class Reports:
+    """Sends without waiting: neither tracking nor a slow driver ever makes training wait. Other ranks are silent."""
+
+    def __init__(self, job: TrainJob, rank: int) -> None:
+        self._job = job
+        self._rank = rank
+        self._failed = self._skipped = 0
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Values measured after `step` steps; NaN is no value."""
+        if self._rank == 0:
+            self._job.recorder.record.remote(step, {k: v for k, v in values.items() if not math.isnan(v)})
+
+    def step(self, state: RunState, result: StepResult, *, lr: float, seconds: float, waited: float) -> None:
+        """All of a step; `waited` seconds of it for data."""
+        names = self._job.config.class_names
+        values = {
+            "train/loss": result.loss,
+            "train/lr": lr,
+            "train/grad_norm": result.grad_norm,
+            "train/tokens_per_s": result.tokens / seconds,
+            "train/learned_tokens": float(result.learned_tokens),
+            "train/wait_s": waited,
+            "train/memory_gb": peak_memory_gb(self._job.config),
+            "train/skipped_not_finite": float(state.not_finite),
+            "train/skipped_no_weight": float(state.no_weight),
+        }
+        values |= {f"train/loss/{name}": loss for name, loss in zip(names, result.class_losses, strict=True)}
+        values |= {f"train/weight_share/{name}": s for name, s in zip(names, result.weight_shares, strict=True)}
+        self.metrics(state.step, values)
+
+    def checkpoint(self, written: Written) -> None:
+        """What became of a checkpoint; called from the writer's thread, too."""
+        if written.skipped:
+            self._skipped += 1
+            if self._skipped == 1:
+                self._say(
+                    f"no checkpoint after step {written.step}: the last one is still being written; if that happens "
+                    "often (checkpoint/skipped), raise train.checkpoint_every"
+                )
+            self.metrics(written.step, {"checkpoint/skipped": float(self._skipped)})
+            return
+        self._failed += bool(written.error)
+        values = {"checkpoint/failed": float(self._failed)}
+        if written.error:
+            self._say(
+                f"WARNING: no checkpoint after step {written.step}: {written.error}; training goes on, the last "
+                "complete checkpoint stays valid"
+            )
+        else:
+            values |= {"checkpoint/write_s": written.seconds, "checkpoint/gb": written.bytes / 1e9}
+        self.metrics(written.step, values)
+
+    def resumption(self, found: Resumption, world_size: int, bytes_read: float) -> None:
+        """What going on has cost, and what had to be passed over; `bytes_read` by all ranks."""
+        state = found.checkpoint.state
+        for reason in found.passed_over:
+            self._say(f"WARNING: a newer checkpoint cannot be used: {reason}")
+        self._say(
+            f"going on from step {state.step} ({found.checkpoint.place.name}), written by {state.world_size} workers, "
+            f"with {world_size}: {bytes_read / 1e9:.2f} GB read in {found.seconds:.1f} s"
+        )
+        values = {
+            "resume/gb_read": bytes_read / 1e9,
+            "resume/seconds": found.seconds,
+            "resume/seconds_per_billion_parameters": found.seconds / (state.parameters / 1e9),
+        }
+        self.metrics(state.step, values)
+
+    def _say(self, line: str) -> None:
+        if self._rank == 0:
+            self._job.channel.say.remote(line)
