@@ -17,6 +17,7 @@ import os
 import random
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,10 +27,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from crlft_ray.config import Config, load_config, validate
-from tests.training.ranks import run_ranks
-
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from crlft_ray.config import Config, load_config, validate  # noqa: E402
+from tests.training.ranks import run_ranks  # noqa: E402
+
 BLOCKED_BAR, SIZE_BAR = 3.0, 1.1
 BYTES_PER_PARAMETER = 14
 EVERY = 20
