@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults import runs
 from tests.faults.conftest import NewRun
+from tests.runs import FinishedRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -18,12 +19,12 @@ PLACES = {
     "at start": {"place": "start", "call": 1},
 }
 VICTIMS = {"a rank": {"victim": "rank", "rank": 1}, "rank 0": {"victim": "rank", "rank": 0}}
-QUICK = {("a rank", "in a step"), ("rank 0", "during its upload")}
+QUICK = {("rank 0", "during its upload")}
 
 
-def _same_as(output: Path, undisturbed: Path) -> None:
-    assert runs.weights(output) == runs.weights(undisturbed)
-    assert runs.curve(output) == runs.curve(undisturbed)
+def _same_as(output: Path, other: Path) -> None:
+    assert runs.weights(output) == runs.weights(other)
+    assert runs.curve(output) == runs.curve(other)
 
 
 @pytest.mark.parametrize(
@@ -34,20 +35,19 @@ def _same_as(output: Path, undisturbed: Path) -> None:
         for place in PLACES
     ],
 )
-def test_a_killed_rank(victim: str, place: str, new_run: NewRun, undisturbed: Path) -> None:
+def test_a_killed_rank(victim: str, place: str, new_run: NewRun, finished: FinishedRun) -> None:
     config, output = new_run()
     ended = runs.train(config, fault={**VICTIMS[victim], **PLACES[place]})
     assert ended.code == 0, ended.said
-    _same_as(output, undisturbed)
+    _same_as(output, finished.output)
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param(place, marks=[] if place == "during its upload" else pytest.mark.long) for place in PLACES]
-)
-def test_a_killed_driver(place: str, new_run: NewRun, undisturbed: Path) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_driver(place: str, new_run: NewRun, finished: FinishedRun) -> None:
     config, output = new_run()
     first = runs.train(config, fault={"victim": "driver", **PLACES[place]})
     assert first.code == -9
     second = runs.train(config)
     assert second.code == 0, second.said
-    _same_as(output, undisturbed)
+    _same_as(output, finished.output)

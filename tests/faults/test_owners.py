@@ -116,6 +116,7 @@ def test_whoever_lost_it_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 @pytest.mark.faults
+@pytest.mark.long
 def test_two_trainings_at_once(new_run: NewRun) -> None:
     config, _ = new_run()
     with runs.started(config) as first, runs.started(config) as second:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.faults import runs
 from tests.faults.conftest import NewRun
+from tests.runs import FinishedRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
-def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, undisturbed: Path) -> None:
+def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, finished: FinishedRun) -> None:
     config, output = new_run(checkpoint_every=1000)
     with runs.started(config) as process:
         runs.wait_for(lambda: runs.steps_seen(output) >= 2)
@@ -30,5 +30,5 @@ def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, undisturb
     assert "going on from step" in second.said
     (run,) = runs.all_runs(f"sqlite:///{output / 'mlflow.db'}")
     assert run.info.status == "FINISHED"
-    assert runs.weights(output) == runs.weights(undisturbed)
-    assert runs.curve(output) == runs.curve(undisturbed)
+    assert runs.weights(output) == runs.weights(finished.output)
+    assert runs.curve(output) == runs.curve(finished.output)
