@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crlft_ray.evaluation.evaluate import evaluate
     from crlft_ray.inspection import inspect
     from crlft_ray.pipeline import run
+    from crlft_ray.registry.register import register
     from crlft_ray.shards.prepare import prepare
     from crlft_ray.talk import chat
     from crlft_ray.training.train import train
@@ -30,11 +31,14 @@ _HOMES = {
     "inspect": "inspection",
     "load_config": "config",
     "prepare": "shards.prepare",
+    "register": "registry.register",
     "run": "pipeline",
     "train": "training.train",
 }
 
-__all__ = ["Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "run", "train"]
+__all__ = [
+    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

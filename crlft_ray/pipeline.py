@@ -1,20 +1,21 @@
-"""`crlft run`: prepare, train and evaluate in a row."""
+"""`crlft run`: prepare, train, evaluate and register in a row."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from crlft_ray.assets import asset_path
 from crlft_ray.config import Config
-from crlft_ray.evaluation.evaluate import ModelScores, evaluate
-from crlft_ray.json_text import json_text
+from crlft_ray.evaluation.evaluate import Evaluation, score
+from crlft_ray.evaluation.html import write_report
+from crlft_ray.evaluation.suites import load_suite
+from crlft_ray.evaluation.tracked import add_files, add_scores
 from crlft_ray.lease import owned
+from crlft_ray.registry.register import Registered, register
 from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.talk import chat
-from crlft_ray.tracking import Recorder, Run
+from crlft_ray.tracking import Run
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.train import Trained, train
 
@@ -29,53 +30,50 @@ class RunResult:
 
     prepared: Prepared
     trained: Trained
-    scores: list[ModelScores]
+    evaluation: Evaluation | None
     """Of the export, then of the base model; none where the config names nothing to evaluate on."""
+    registered: Registered | None
+    """Where the config has a `register.name`."""
     sample: tuple[str, str]
     """A message, and the export's reply."""
 
 
 def run(config: Config, *, fresh: bool = False) -> RunResult:
-    """Brings a config from conversations to scores, tracked in one MLflow run.
+    """Brings a config from conversations to scores and the registry, tracked in one MLflow run.
 
     Raises:
         UserError, Stopped, TrainingFailed: as the stages.
     """
-    for suite in config.evaluate.suites:
-        # What cannot be fetched is better known before the training than after it.
-        asset_path(suite)
+    for suite in [*config.evaluate.suites, *([config.register_.suite] if config.register_.name else [])]:
+        # What cannot be fetched or read is better known before the training than after it.
+        load_suite(suite)
     with owned(config.output):
         prepared = prepare(config)
         trained = train(config, fresh=fresh)
-        return _evaluate(config, prepared, trained)
+        evaluation = _evaluate(config, prepared, trained)
+        name = config.register_.name
+        registered = register(config.output, name=name) if name else None
+        replies = chat(trained.export, message=SAMPLE_MESSAGE, max_new_tokens=60)
+        assert replies is not None
+        return RunResult(prepared, trained, evaluation, registered, (SAMPLE_MESSAGE, next(iter(replies.values()))))
 
 
-def _evaluate(config: Config, prepared: Prepared, trained: Trained) -> RunResult:
-    scores: list[ModelScores] = []
+def _evaluate(config: Config, prepared: Prepared, trained: Trained) -> Evaluation | None:
     held_out = prepared.manifest.counts["held_out"]
-    if held_out or config.evaluate.suites:
-        log.info("evaluating the export and %s", config.model)
-        scores = evaluate(
-            [trained.export, config.model],
-            suites=config.evaluate.suites,
-            shards=str(shards_folder(config)) if held_out else None,
-            limit=config.evaluate.limit,
-            heldout=config.evaluate.heldout,
-        )
-        _track(config, trained, scores)
-    reply = chat(trained.export, message=SAMPLE_MESSAGE, max_new_tokens=60)
-    return RunResult(prepared, trained, scores, (SAMPLE_MESSAGE, reply or ""))
-
-
-def _track(config: Config, trained: Trained, scores: list[ModelScores]) -> None:
-    """Writes evaluation.json and adds the scores to the training's run; the base model's under names of their own."""
-    report = Place.of(config.output) / "evaluation.json"
-    report.write_text(json_text([score.to_dict() for score in scores], indent=2) + "\n")
-    folder = tracking_folder(config)
-    recorder = Recorder(trained.tracking_uri, folder, system_metrics=False)
-    tuned, base = scores
-    recorder.record(trained.steps, {**tuned.metrics(), **{f"base/{k}": v for k, v in base.metrics().items()}})
-    recorder.close()
-    copy = Path(folder) / "artifacts" / report.name
-    copy.write_bytes(report.read_bytes())
-    Run(trained.tracking_uri, folder).log_artifacts([copy])
+    if not held_out and not config.evaluate.suites:
+        return None
+    log.info("evaluating the export and %s", config.model)
+    folder = Place.of(config.output) / "evaluation"
+    evaluation = score(
+        [trained.export, config.model],
+        suites=config.evaluate.suites,
+        shards=str(shards_folder(config)) if held_out else None,
+        limit=config.evaluate.limit,
+        heldout=config.evaluate.heldout,
+        folder=folder,
+    )
+    files = write_report(evaluation, folder)
+    run = Run(trained.tracking_uri, tracking_folder(config))
+    add_scores(evaluation, run, trained.steps)
+    add_files(files, run)
+    return evaluation

@@ -1,44 +1,60 @@
-"""`crlft chat`: talk to a model through its chat template."""
+"""`crlft chat`: talk to a model through its chat template, under its own condition or beside another one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from crlft_ray.assets import asset_path
 from crlft_ray.errors import UserError
+from crlft_ray.export.provenance import read_provenance
+from crlft_ray.model.find import model_folder
+
+
+@dataclass
+class _Voice:
+    """One side of the talk: a condition, and what was said under it."""
+
+    name: str
+    condition: str | None
+    messages: list[dict[str, str]] = field(default_factory=list)
 
 
 class Chat:
-    """A conversation with a model that remembers its turns."""
+    """A conversation with a model that remembers its turns; with another class beside, one for each."""
 
-    def __init__(self, model: str, condition: str | None = None, max_new_tokens: int = 200) -> None:
+    def __init__(self, model: str, as_class: str | None = None, max_new_tokens: int = 200) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        path = str(asset_path(model) or model)
+        folder = model_folder(model)
+        provenance = read_provenance(folder)
+        self.voices = [_Voice(provenance.infer_as if provenance else "model", None)]
+        if as_class is not None:
+            if provenance is None:
+                raise UserError(f"--as {as_class}: {model} was not trained with conditions; leave --as out")
+            self.voices.append(_Voice(as_class, provenance.condition(as_class)))
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(path)
-            self._model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
         except (OSError, ValueError) as error:
             raise UserError(f"{model}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
         if not self._tokenizer.chat_template:
             raise UserError(f"{model}: has no chat template, so it cannot be talked to")
-        self._arguments = {} if condition is None else {"condition": condition}
         self._max_new_tokens = max_new_tokens
-        self._messages: list[dict[str, str]] = []
 
-    def reply(self, text: str, streamer: Any = None) -> str:
-        """The model's greedy answer to `text` after all that was said before."""
-        self._messages.append({"role": "user", "content": text})
+    def reply(self, voice: _Voice, text: str, streamer: Any = None) -> str:
+        """The model's greedy answer to `text` after all that was said before in that voice."""
+        voice.messages.append({"role": "user", "content": text})
+        condition = {} if voice.condition is None else {"condition": voice.condition}
         inputs = self._tokenizer.apply_chat_template(
-            self._messages, add_generation_prompt=True, return_tensors="pt", return_dict=True, **self._arguments
+            voice.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True, **condition
         )
         output = self._model.generate(
             **inputs, max_new_tokens=self._max_new_tokens, do_sample=False, repetition_penalty=1.1, streamer=streamer
         )
         answer = self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-        self._messages.append({"role": "assistant", "content": answer})
+        voice.messages.append({"role": "assistant", "content": answer})
         return str(answer)
 
     def talk(self) -> None:
@@ -53,25 +69,30 @@ class Chat:
                 return
             if not text:
                 return
-            self.reply(text, streamer)
+            for voice in self.voices:
+                print(f"{voice.name}: ", end="", flush=True)
+                self.reply(voice, text, streamer)
 
 
 def chat(
-    model: str, *, message: str | None = None, condition: str | None = None, max_new_tokens: int = 200
-) -> str | None:
+    model: str, *, message: str | None = None, as_class: str | None = None, max_new_tokens: int = 200
+) -> dict[str, str] | None:
     """Answers `message`, or talks on the terminal.
 
     Args:
-        model: folder, hub id or fetched name.
+        model: whatever `model_folder` takes, also models:/NAME@ALIAS.
         message: a single message; None to talk.
-        condition: text in the role prefixes; None for the model's default.
+        as_class: a class (or "none") whose condition is shown beside the model's own.
         max_new_tokens: longest reply.
 
     Returns:
-        The reply to `message`.
+        The replies to `message`, by class; "model" where there are no classes.
+
+    Raises:
+        UserError: the model cannot be loaded or talked to, or has no such class.
     """
-    talk = Chat(model, condition, max_new_tokens)
+    talk = Chat(model, as_class, max_new_tokens)
     if message is not None:
-        return talk.reply(message)
+        return {voice.name: talk.reply(voice, message) for voice in talk.voices}
     talk.talk()
     return None

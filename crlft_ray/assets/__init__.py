@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crlft_ray.assets import agieval, chitchat, smollm2
+from crlft_ray.assets import agieval, bbh, chitchat, gsm8k, smollm2
 from crlft_ray.assets.cache import bring, cache_folder
 from crlft_ray.errors import UserError
 
-_ASSETS = {asset.name: asset for asset in (smollm2.ASSET, chitchat.ASSET, agieval.ASSET)}
+_ASSETS = {asset.name: asset for asset in (smollm2.ASSET, chitchat.ASSET, agieval.ASSET, bbh.ASSET, gsm8k.ASSET)}
 
 ASSET_NAMES: tuple[str, ...] = tuple(_ASSETS)
 """Every name that `fetch` knows."""

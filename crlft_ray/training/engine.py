@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from crlft_ray.config import Config
+from crlft_ray.device import communication, uses_gpu
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.templates import ChatTokenizer
-from crlft_ray.training.device import communication, uses_gpu
 from crlft_ray.training.schedule import parameter_groups
 
 

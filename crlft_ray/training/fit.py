@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
+from crlft_ray.device import backend, uses_gpu
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 from crlft_ray.lease import Lease
 from crlft_ray.training.cluster import worker_resources
-from crlft_ray.training.device import backend, uses_gpu
 from crlft_ray.training.progress import Progress
 from crlft_ray.training.schedule import planned_steps
 from crlft_ray.training.worker import TrainJob, train_worker

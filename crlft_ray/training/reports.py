@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from crlft_ray.checkpoints.state import RunState
-from crlft_ray.training.device import peak_memory_gb
+from crlft_ray.device import peak_memory_gb
 from crlft_ray.training.worker import TrainJob
 
 if TYPE_CHECKING:

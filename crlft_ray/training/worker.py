@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from crlft_ray.config import Config
+from crlft_ray.device import prepare_process
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.order import Order
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
-from crlft_ray.training.device import prepare_process
 from crlft_ray.training.schedule import order_of
 
 

@@ -44,8 +44,8 @@ class _NoWatch:
 
 
 def _engine(model: str, universal: bool = False) -> tuple[Config, Any]:
+    from crlft_ray.device import prepare_process
     from crlft_ray.shards.prepare import chat_tokenizer, model_path
-    from crlft_ray.training.device import prepare_process
     from crlft_ray.training.engine import build_engine
 
     config = load_config(ROOT / "jobs/configs/quickstart.yaml", [f"model={model}"])

@@ -1,4 +1,4 @@
-"""The one place that knows whether a worker computes on a GPU or on CPUs."""
+"""The one place that knows what a process computes on: GPUs or CPUs, and in which precision these are fast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import resource
 from typing import Any
 
 from crlft_ray.config import Config
+from crlft_ray.config.schema import Precision
 
 
 def uses_gpu(config: Config) -> bool:
@@ -25,6 +26,19 @@ def communication(config: Config) -> dict[str, Any]:
         return {"overlap_comm": True}
     # Buckets of 16 MB in fp32 come back from the allocator; larger ones are mapped, page by page, at every reduction.
     return {"overlap_comm": False, "reduce_bucket_size": 4_000_000}
+
+
+def native_precision() -> Precision:
+    """bf16, but fp32 for a cluster of CPUs that cannot multiply it: there it is several times slower than fp32.
+
+    Ray must be connected. Of CPUs, this machine's speaks for all.
+    """
+    import ray
+    import torch
+
+    if ray.cluster_resources().get("GPU", 0) or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16"
+    return "fp32"
 
 
 def prepare_process(config: Config) -> None:

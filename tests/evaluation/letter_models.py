@@ -1,4 +1,4 @@
-"""Questions and small real models for the tests of AGIEval."""
+"""Questions with letters, and small real models that are asked them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.assets.agieval import TASKS
+from crlft_ray.evaluation.suites import Suite
+from crlft_ray.evaluation.suites.letters import load_letters
 
 Rows = list[dict[str, Any]]
 
@@ -44,6 +46,13 @@ def make_rows(task: str, count: int = 5) -> Rows:
 def write_rows(folder: Path, task: str, rows: Rows) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def letter_suite(folder: Path, limit: int | None = None) -> Suite:
+    """The questions of a folder as AGIEval's."""
+    questions = load_letters(folder, TASKS, passages=True)
+    kept = [[q for q in questions if q.task == task][:limit] for task in TASKS]
+    return Suite("agieval", "letters", tuple(q for task in kept for q in task), folder)
 
 
 def write_model(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from crlft_ray.conversations import Conversation
+from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.heldout import (
     ConversationLosses,
@@ -79,7 +80,7 @@ def heldout_report(model: str, shards: Place, per_class: int | None, threads: in
         }
     else:
         ways = _of_base_model(model, conversations, context)
-    packed = PackedModel(load_model(model, "bf16")).eval()
+    packed = PackedModel(load_model(model, native_precision())).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     packed.to(device)
     losses = {way: conversation_losses(packed, encoded, pack_tokens, device) for way, encoded in ways.items()}

@@ -1,57 +1,23 @@
-"""What a suite of multiple-choice questions says about a model: answers, scores, errors, chance."""
+"""What the answers to a suite say about a model: scores, errors, chance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from crlft_ray.errors import UserError
-
-Chat = Literal["template", "none"]
+from crlft_ray.evaluation.answers import Answer
+from crlft_ray.evaluation.way import Way
 
 # Two-sided 95 % point of the normal distribution.
 _Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question as it is asked."""
-
-    task: str
-    id: str
-    """Hash of the text; a text's second occurrence in a task gets '-2'."""
-    text: str
-    letters: tuple[str, ...]
-    """The answers that are compared."""
-    gold: str
-    """The right letter; not among `letters` in the rare question that has lost its right option."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model answered to one question."""
-
-    task: str
-    question: str
-    """The question's id."""
-    gold: str
-    chosen: str
-    """The letter of the highest log-likelihood; the first one of a tie."""
-    letters: tuple[str, ...]
-    loglikelihoods: tuple[float, ...]
-    """Natural logarithm of each letter's probability after the prompt, in the order of `letters`."""
-
-    @property
-    def right(self) -> bool:
-        """Whether the chosen letter is the right one."""
-        return self.chosen == self.gold
-
-
-@dataclass(frozen=True)
 class TaskScore:
-    """Accuracy on one task."""
+    """Mean value on one task: the share of right answers, where an answer is right or wrong."""
 
     score: float
     stderr: float
@@ -69,9 +35,7 @@ class SuiteScore:
     """Scores of one model on one suite, asked in one way."""
 
     suite: str
-    chat: Chat
-    condition: str | None
-    """Condition given to the chat template; None: the template's default."""
+    way: Way
     score: float
     """Mean over the tasks, each of the same weight."""
     stderr: float
@@ -85,7 +49,7 @@ class SuiteScore:
     answers: tuple[Answer, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def from_answers(cls, suite: str, chat: Chat, condition: str | None, answers: Iterable[Answer]) -> SuiteScore:
+    def from_answers(cls, suite: str, way: Way, answers: Iterable[Answer]) -> SuiteScore:
         """Counts the answers; tasks keep the order in which they first occur."""
         answers = tuple(answers)
         by_task: dict[str, list[Answer]] = {}
@@ -100,11 +64,10 @@ class SuiteScore:
         chance = sum(task.chance for task in tasks.values()) / count
         return cls(
             suite=suite,
-            chat=chat,
-            condition=condition,
+            way=way,
             score=score,
             stderr=stderr,
-            score_by_question=sum(answer.right for answer in answers) / len(answers),
+            score_by_question=sum(answer.value for answer in answers) / len(answers),
             chance=chance,
             at_chance=abs(score - chance) <= _Z * stderr,
             tasks=tasks,
@@ -112,25 +75,9 @@ class SuiteScore:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON object without the answers; `answer_rows` gives those."""
+        """A JSON object without the answers, which have a file of their own."""
         data = {key: value for key, value in vars(self).items() if key != "answers"}
-        return {**data, "tasks": {name: asdict(task) for name, task in self.tasks.items()}}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], answers: Iterable[dict[str, Any]] = ()) -> SuiteScore:
-        """The inverse of `to_dict`; `answers` are the rows of `answer_rows`."""
-        tasks = {name: TaskScore(**task) for name, task in data["tasks"].items()}
-        rows = (
-            {**row, "letters": tuple(row["letters"]), "loglikelihoods": tuple(row["loglikelihoods"])} for row in answers
-        )
-        return cls(**{**data, "tasks": tasks, "answers": tuple(Answer(**row) for row in rows)})
-
-    def answer_rows(self) -> list[dict[str, Any]]:
-        """One flat record an answer, of the same columns: `pyarrow.Table.from_pylist` takes them."""
-        return [
-            {**vars(answer), "letters": list(answer.letters), "loglikelihoods": list(answer.loglikelihoods)}
-            for answer in self.answers
-        ]
+        return {**data, "way": str(self.way), "tasks": {name: asdict(task) for name, task in self.tasks.items()}}
 
 
 def best_score(scores: Sequence[SuiteScore]) -> SuiteScore:
@@ -152,15 +99,18 @@ def _sizes(score: SuiteScore) -> dict[str, int]:
 
 def _task_score(answers: Sequence[Answer]) -> TaskScore:
     count = len(answers)
-    score = sum(answer.right for answer in answers) / count
-    chance = sum(1 / len(answer.letters) for answer in answers if answer.gold in answer.letters) / count
-    low, high = wilson_interval(score, count)
+    score = sum(answer.value for answer in answers) / count
+    variance = sum((answer.value - score) ** 2 for answer in answers) / max(count - 1, 1)
+    # The sample's standard deviation / sqrt(n), as lm-eval has it.
+    stderr = math.sqrt(variance / count)
+    chance = sum(answer.chance for answer in answers) / count
+    only_right_or_wrong = all(answer.value in (0.0, 1.0) for answer in answers)
+    low, high = wilson_interval(score, count) if only_right_or_wrong else (score - _Z * stderr, score + _Z * stderr)
     return TaskScore(
         score=score,
-        # The sample's standard deviation / sqrt(n), as lm-eval has it.
-        stderr=math.sqrt(score * (1 - score) / max(count - 1, 1)),
+        stderr=stderr,
         questions=count,
-        unanswerable=sum(answer.gold not in answer.letters for answer in answers),
+        unanswerable=sum(bool(answer.letters) and not set(answer.gold) & set(answer.letters) for answer in answers),
         chance=chance,
         at_chance=low <= chance <= high,
     )

@@ -15,6 +15,7 @@ import torch
 
 from crlft_ray.conversations import Conversation, Turn
 from crlft_ray.errors import UserError
+from crlft_ray.evaluation.class_report import _found, _laid_out, _of_base_model, heldout_report, takes_condition
 from crlft_ray.evaluation.heldout import (
     ConversationLosses,
     conversation_losses,
@@ -22,7 +23,6 @@ from crlft_ray.evaluation.heldout import (
     encode_content,
     read_heldout,
 )
-from crlft_ray.evaluation.report import _found, _laid_out, _of_base_model, heldout_report, takes_condition
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.shards.prepare import shards_folder

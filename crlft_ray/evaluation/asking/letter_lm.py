@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import DynamicCache
+from transformers import DynamicCache, StoppingCriteriaList
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +23,13 @@ _MIN_SHARED = 64
 
 
 class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """Three things differ from lm-eval's class.
+    """What differs from lm-eval's class.
 
     Prompt and letter are tokenised as one string, as in training, and what a question's letters have in common is the
     context. (lm-eval tokenises twice and moves white space over, so that other tokens than the letter's may count.)
     BOS comes first exactly once if the tokenizer uses one, whoever wrote it.
     A passage that several questions share is computed once, and logits only where a letter is read.
+    Written answers to questions with letters end with the first letter that decides.
     """
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
@@ -55,6 +56,49 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
                 letter = ids[number][-1]
                 results[number] = (float(logprobs_V[letter]), letter == best)
         return [results[number] for number in range(len(requests))]
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Greedy answers; those whose settings have `letters` end with the verdict, and have BOS exactly once."""
+        if not all(request.args[1].get("letters") for request in requests):
+            texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+            return texts
+        ids = self._encode_all([request.args[0] for request in requests])
+        found: dict[int, str] = {}
+        order = sorted(range(len(requests)), key=lambda number: -len(ids[number]))
+        for first in range(0, len(order), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            longest = int(requests[batch[0]].args[1]["max_gen_toks"])
+            verdicts = [requests[number].doc["verdicts"] for number in batch]
+            answers = self._write([ids[number] for number in batch], verdicts, longest)
+            found.update(zip(batch, answers, strict=True))
+        return [found[number] for number in range(len(requests))]
+
+    @torch.inference_mode()
+    def _write(self, rows: list[list[int]], verdicts: list[str], longest: int) -> list[str]:
+        rows = [row[-(self.max_length - 1) :] for row in rows]
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        tokens_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+
+        def texts(ids_BT: torch.Tensor) -> list[str]:
+            return list(self.tokenizer.batch_decode(ids_BT[:, width:], skip_special_tokens=True))
+
+        def decided(ids_BT: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            written = zip(texts(ids_BT), verdicts, strict=True)
+            return torch.tensor(
+                [any(sign in allowed for sign in text) for text, allowed in written], device=self.device
+            )
+
+        output_BT = self.model.generate(
+            input_ids=tokens_BT.to(self.device),
+            attention_mask=mask_BT.to(self.device),
+            max_new_tokens=min(longest, self.max_length - width),
+            do_sample=False,
+            pad_token_id=pad,
+            stopping_criteria=StoppingCriteriaList([decided]),
+        )
+        return texts(output_BT)
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
         bos = self.tokenizer.bos_token_id

@@ -1,0 +1,1 @@
+"""Puts questions to models: one engine a worker, the questions spread over the cluster."""

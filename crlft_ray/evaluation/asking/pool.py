@@ -1,0 +1,119 @@
+"""Spreads questions over the cluster: a worker loads the model once, and whoever is free gets the next ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crlft_ray.config.schema import Precision
+from crlft_ray.errors import UserError
+from crlft_ray.evaluation.answers import Answer
+from crlft_ray.evaluation.asking.engine import Engine
+from crlft_ray.evaluation.suites import Question, Suite
+from crlft_ray.evaluation.way import Way
+from crlft_ray.model.find import model_folder
+
+_CHUNKS_PER_WORKER = 12
+"""How finely the questions are divided, so that all workers finish together."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions to put to a model in one way."""
+
+    model: str
+    suite: Suite
+    way: Way
+
+
+class _Asker:
+    """The actor: has one model at a time, and loads each once, as the questions to one come in a row."""
+
+    def __init__(self, threads: int, precision: Precision) -> None:
+        self._threads, self._precision = threads, precision
+        self._model = ""
+        self._engine: Engine | None = None
+
+    def ask(self, number: int, asked: Asked) -> tuple[int, list[Answer] | UserError]:
+        try:
+            if self._engine is None or self._model != asked.model:
+                # The former model goes before the next one comes.
+                self._engine = None
+                folder = model_folder(asked.model)
+                self._engine = Engine(folder, threads=self._threads, precision=self._precision)
+                self._model = asked.model
+            return number, self._engine.ask(asked.suite, asked.way)
+        except UserError as error:
+            # Raised, it would come back wrapped and with a trace.
+            return number, error
+
+
+def ask_all(
+    wanted: Sequence[Asked],
+    take: Callable[[Asked, list[Answer]], None],
+    *,
+    threads: int,
+    precision: Precision,
+) -> None:
+    """Puts all questions to their models, one model after the other; `take` gets answers as they come in.
+
+    A worker has a GPU where the cluster has GPUs, otherwise `threads` CPUs; there are as many as fit.
+
+    Raises:
+        UserError: a model cannot be loaded or asked, or no node has the CPUs for a worker.
+    """
+    import ray
+    from ray.util import ActorPool
+
+    resources, workers = _workers(threads)
+    chunks = [chunk for asked in wanted for chunk in divide(asked, workers * _CHUNKS_PER_WORKER)]
+    order = {model: place for place, model in enumerate(dict.fromkeys(asked.model for asked in wanted))}
+    # Of each model the longest first: what is left at the end is short.
+    chunks.sort(key=lambda chunk: (order[chunk.model], -_cost(chunk.suite.questions)))
+    actor: Any = ray.remote(**resources)(_Asker)
+    actors = [actor.remote(threads, precision) for _ in range(min(workers, len(chunks)))]
+    try:
+        pool = ActorPool(actors)
+        for number, answers in pool.map_unordered(lambda one, n: one.ask.remote(n, chunks[n]), range(len(chunks))):
+            if isinstance(answers, UserError):
+                raise answers
+            take(chunks[number], answers)
+    finally:
+        for each in actors:
+            ray.kill(each)
+
+
+def divide(asked: Asked, parts: int) -> list[Asked]:
+    """About `parts` parts of the same cost; questions on one passage, which is computed once, stay together."""
+    groups: dict[str, list[Question]] = {}
+    for question in asked.suite.questions:
+        groups.setdefault(question.group, []).append(question)
+    enough = _cost(asked.suite.questions) / parts
+    found: list[list[Question]] = []
+    for group in groups.values():
+        if not found or _cost(found[-1]) >= enough:
+            found.append([])
+        found[-1] += group
+    return [replace(asked, suite=replace(asked.suite, questions=tuple(questions))) for questions in found]
+
+
+def _cost(questions: Sequence[Question]) -> int:
+    """Characters that a model must read; tokens grow with them."""
+    return sum(len(question.text) for question in questions)
+
+
+def _workers(threads: int) -> tuple[dict[str, float], int]:
+    """What a worker asks of Ray, and how many of them there are."""
+    import ray
+
+    from crlft_ray.ray_session import task_slots
+    from crlft_ray.training.cluster import room_for
+
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if gpus:
+        return {"num_gpus": 1, "num_cpus": 1}, gpus
+    room = room_for({"CPU": threads})
+    if not room:
+        raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
+    return {"num_cpus": threads}, min(room, max(1, task_slots() // threads))
