@@ -101,7 +101,11 @@ class Writer:
         target.parent.make_folder()
         with target.filesystem.open_output_stream(target.path) as stream:
             hashing = _Hashing(stream)
-            torch.save(content, cast(IO[bytes], hashing))
+            try:
+                torch.save(content, cast(IO[bytes], hashing))
+            except Exception as error:
+                # torch finishes its archive after a failed write, and then speaks of that instead.
+                raise hashing.failed or error from error
         return StoredFile(name, self._rank, hashing.size, hashing.digest.hexdigest())
 
     def _commit(self, place: Place, state: RunState, began: float) -> Written:
@@ -141,9 +145,15 @@ class _Hashing:
         self._stream = stream
         self.digest = hashlib.sha256()
         self.size = 0
+        self.failed: Exception | None = None
+        """The first error of a write."""
 
     def write(self, content: Any) -> int:
-        self._stream.write(content)
+        try:
+            self._stream.write(content)
+        except Exception as error:
+            self.failed = self.failed or error
+            raise
         self.digest.update(content)
         self.size += len(content)
         return len(content)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from crlft_ray.config.schema import Precision
 from crlft_ray.conversations import Conversation
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
@@ -58,11 +59,13 @@ class HeldoutReport:
         return min(self.losses[class_name].items(), key=lambda item: item[1])
 
 
-def heldout_report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
+def heldout_report(
+    model: str, shards: Place, per_class: int | None, threads: int, precision: Precision | None = None
+) -> HeldoutReport:
     """Measures a model folder on the held-out conversations of a shard folder.
 
     A model whose chat template knows conditions is measured under each class's; any other one with its own chat
-    template and with none.
+    template and with none. Without a `precision`, in the one that the cluster is fast in; Ray must be connected then.
     """
     torch.set_num_threads(threads)
     manifest = read_manifest(shards)
@@ -80,7 +83,7 @@ def heldout_report(model: str, shards: Place, per_class: int | None, threads: in
         }
     else:
         ways = _of_base_model(model, conversations, context)
-    packed = PackedModel(load_model(model, native_precision())).eval()
+    packed = PackedModel(load_model(model, precision or native_precision())).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     packed.to(device)
     losses = {way: conversation_losses(packed, encoded, pack_tokens, device) for way, encoded in ways.items()}

@@ -142,7 +142,8 @@ def _search(first: int, last: int, shards: Place, manifest: Manifest, grams: _Gr
         pack = pack_of(reader(number))
         ends = pack.lengths_C.cumsum()
         for start, end in zip(ends - pack.lengths_C, ends, strict=True):
-            text = tokenizer.backend.decode(pack.input_ids_T[start:end].tolist(), skip_special_tokens=True)
+            # With control tokens: without them the last word of a turn and the first of the next would be one.
+            text = tokenizer.backend.decode(pack.input_ids_T[start:end].tolist(), skip_special_tokens=False)
             _look(words(text), grams, overlapping, whole)
     return _Found(overlapping, whole)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.errors import UserError
-from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report
+from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report, load_tokenizer
 from crlft_ray.evaluation.comparison import Comparison, compare
 from crlft_ray.evaluation.contamination import Contamination, contamination
 from crlft_ray.evaluation.scores import SuiteScore
@@ -123,6 +123,7 @@ def evaluate(
     from crlft_ray.evaluation.tracked import track
     from crlft_ray.lease import owned
 
+    _check(models, suites, shards, limit, half, condition)
     with owned(output):
         place = Place.of(output)
         evaluation = score(
@@ -147,17 +148,8 @@ def score(
     threads: int = 1,
 ) -> Evaluation:
     """As `evaluate`, without report and tracking; answers are kept in `folder`."""
-    if not suites and shards is None:
-        raise UserError("nothing to evaluate on: name a suite, or the shards whose held-out conversations to use")
-    if len(set(models)) < len(models):
-        raise UserError("a model is given twice; name each once")
+    loaded = _check(models, suites, shards, limit, half, condition)
     shards_place = Place.of(shards) if shards else None
-    if shards_place:
-        read_manifest(shards_place)
-    loaded = [load_suite(suite, limit=limit, half=half) for suite in suites]
-    for model in models:
-        model_folder(model)
-    check_condition(models, condition)
     from crlft_ray.ray_session import connect
 
     connect()
@@ -170,6 +162,27 @@ def score(
     found = [ModelScores(*each) for each in zip(models, reports, scores, strict=True)]
     dirty = [contamination(shards_place, suite) for suite in loaded] if shards_place else []
     return Evaluation(found, _compared(found, loaded), loaded, dirty)
+
+
+def _check(
+    models: Sequence[str],
+    suites: Sequence[str],
+    shards: str | None,
+    limit: int | None,
+    half: Half | None,
+    condition: str | None,
+) -> list[Suite]:
+    """What can be found wrong before anything is written or started."""
+    if not suites and shards is None:
+        raise UserError("nothing to evaluate on: name a suite, or the shards whose held-out conversations to use")
+    if len(set(models)) < len(models):
+        raise UserError("a model is given twice; name each once")
+    if shards is not None:
+        read_manifest(Place.of(shards))
+    for model in models:
+        load_tokenizer(str(model_folder(model)))
+    check_condition(models, condition)
+    return [load_suite(suite, limit=limit, half=half) for suite in suites]
 
 
 def _report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:

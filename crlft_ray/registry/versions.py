@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +116,7 @@ def log_model(client: MlflowClient, export: Path, described: Described, answers:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with quiet_and_offline(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        with quiet_and_offline(), _task_classes(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
             info = mlflow.transformers.log_model(
                 str(export),
                 name="model",
@@ -130,6 +133,27 @@ def log_model(client: MlflowClient, export: Path, described: Described, answers:
         logger.setLevel(level)
         client.set_terminated(run_id, status if status != "RUNNING" else None)
     return Logged(info.model_uri, info.model_id, f"runs:/{run_id}/gate/{answers.name}")
+
+
+@contextmanager
+def _task_classes() -> Iterator[None]:
+    """MLflow 3.17 takes a task's pipeline for a class, which newer transformers name by a dotted path instead."""
+    from transformers import pipelines
+
+    original = pipelines.check_task
+
+    def check_task(task: str) -> Any:
+        name, defaults, options = original(task)
+        if isinstance(path := defaults["impl"], str):
+            module, _, class_name = path.rpartition(".")
+            defaults = {**defaults, "impl": getattr(import_module(module), class_name)}
+        return name, defaults, options
+
+    pipelines.check_task = check_task
+    try:
+        yield
+    finally:
+        pipelines.check_task = original
 
 
 def create_version(client: MlflowClient, name: str, logged: Logged, described: Described) -> str:

@@ -61,7 +61,7 @@ def start_over(config: Config) -> None:
     output = Place.of(config.output)
     if not output.is_folder():
         return
-    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation.json"}
+    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation"}
     # The checkpoints last: a removal that is cut short must not look like another run.
     found = [place for place in output.children() if place.name in names]
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):

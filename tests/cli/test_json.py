@@ -65,13 +65,29 @@ def test_inspect_a_checkpoint_an_export_and_an_output(finished: FinishedRun) -> 
 def test_chat(finished: FinishedRun) -> None:
     found = _object(crlft("chat", finished.trained.export, "--message", "hello", "--max-new-tokens", "5", "--json"))
     assert found["message"] == "hello"
-    assert isinstance(found["reply"], str)
-    as_other = crlft("chat", finished.trained.export, "--message", "hi", "--condition", "", "--max-new-tokens", "3")
-    assert as_other.code == 0
+    assert list(found["replies"]) == ["expert"]
+    beside = ("--as", "mixed", "--max-new-tokens", "5")
+    both = _object(crlft("chat", finished.trained.export, "--message", "hello", *beside, "--json"))
+    assert list(both["replies"]) == ["expert", "mixed"]
+    assert both["replies"]["expert"] == found["replies"]["expert"] != both["replies"]["mixed"]
+    shown = crlft("chat", finished.trained.export, "--message", "hello", *beside)
+    assert shown.out.startswith("expert: ")
+    assert "\nmixed: " in shown.out
+    crlft("chat", finished.trained.export, "--message", "hi", "--as", "teacher").refuses("none of this model's classes")
+    crlft("chat", finished.config.model, "--message", "hi", "--as", "mixed").refuses("was not trained with conditions")
 
 
-def test_evaluate_the_export_beside_its_base(finished: FinishedRun) -> None:
-    arguments = ["--shards", str(finished.output / "shards"), "--heldout", "4", "--limit", "1"]
+def test_evaluate_the_export_beside_its_base(finished: FinishedRun, tmp_path: Path) -> None:
+    arguments = [
+        "--output",
+        str(tmp_path),
+        "--shards",
+        str(finished.output / "shards"),
+        "--heldout",
+        "4",
+        "--limit",
+        "1",
+    ]
     found = _object(crlft("evaluate", finished.trained.export, finished.config.model, *arguments, "--json"))
     tuned, base = (model["heldout"]["losses"] for model in found["models"])
     assert set(tuned) == {"expert", "mixed"}

@@ -42,16 +42,22 @@ def test_nothing_is_done_twice(found: dict[str, Any], finished: FinishedRun) -> 
 
 
 def test_the_export_and_its_base_are_scored(found: dict[str, Any], finished: FinishedRun) -> None:
-    tuned, base = found["scores"]
+    tuned, base = found["evaluation"]["models"]
     assert [tuned["model"], base["model"]] == [found["trained"]["export"], finished.config.model]
     assert tuned["heldout"]["losses"]["expert"]["expert"] < base["heldout"]["losses"]["expert"]["no template"] / 2
     assert tuned["suites"].keys() == base["suites"].keys() == {"agieval"}
-    assert json.loads((Path(found["trained"]["output"]) / "evaluation.json").read_text()) == found["scores"]
+    (pair,) = found["evaluation"]["comparisons"]
+    assert pair["questions"] == 8
+    assert found["evaluation"]["contamination"][0]["questions"] == 8
+    output = Path(found["trained"]["output"])
+    assert json.loads((output / "evaluation" / "scores.json").read_text()) == found["evaluation"]
+    assert (output / "evaluation" / "report.html").exists()
+    assert found["registered"] is None
 
 
 def test_the_scores_are_in_the_run_in_mlflow(found: dict[str, Any]) -> None:
     uri, run_id = found["trained"]["tracking_uri"], found["trained"]["mlflow_run_id"]
-    tuned, base = found["scores"]
+    tuned, base = found["evaluation"]["models"]
     steps = found["trained"]["steps"]
     for prefix, score in (("", tuned), ("base/", base)):
         suite = points(uri, run_id, f"{prefix}generalization/agieval")
@@ -60,7 +66,8 @@ def test_the_scores_are_in_the_run_in_mlflow(found: dict[str, Any]) -> None:
     assert points(uri, run_id, "heldout/expert/as_mixed") == {steps: pytest.approx(expected)}
     client = MlflowClient(uri)
     assert client.get_run(run_id).info.status == "FINISHED"
-    assert "evaluation.json" in {item.path for item in client.list_artifacts(run_id)}
+    kept = {item.path for item in client.list_artifacts(run_id, "evaluation")}
+    assert kept == {"evaluation/report.html", "evaluation/scores.json"}
 
 
 def test_a_person_gets_a_sample(found: dict[str, Any]) -> None:

@@ -217,7 +217,7 @@ def test_two_ranks_find_what_one_process_finds(tiny_model: Path, tokenizer: Chat
 def test_the_report_of_an_export(finished: FinishedRun, base_model: str) -> None:
     """The matrix that training itself had logged at its end, with the base model in its own ways."""
     shards = shards_folder(finished.config)
-    report = heldout_report(finished.trained.export, shards, None, 1)
+    report = heldout_report(finished.trained.export, shards, None, 1, "bf16")
     logged = finished.trained.metrics
     for name, ways in report.losses.items():
         for way, loss in ways.items():

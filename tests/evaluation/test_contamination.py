@@ -43,7 +43,7 @@ def _found(tmp_path: Path, model: Path, said: list[str]) -> tuple[Contamination,
         plain.append({"messages": messages, "rating": 9})
     source = tmp_path / "conversations.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in plain))
-    config = validate(raw_config(model, tmp_path / "run", source, data={"holdout": 0.0}), "test")
+    config = validate(raw_config(model, tmp_path / "run", source, data={"holdout": 0.0, "context": 512}), "test")
     prepare(config)
     suite = Suite("agieval", "letters", QUESTIONS, tmp_path)
     return contamination(shards_folder(config), suite), shards_folder(config), suite

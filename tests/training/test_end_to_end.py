@@ -44,7 +44,7 @@ def test_exactly_these_files(finished: FinishedRun) -> None:
     }  # fmt: skip
     assert {path.name for path in (output / "export").iterdir()} == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", "README.md",
+        "chat_template.jinja", "README.md", "crlft.json",
     }  # fmt: skip
     assert {path.name for path in (output / "tracking").iterdir()} == {
         "metrics.jsonl", "metrics.sent.json", "run.json", "artifacts", "curves",
