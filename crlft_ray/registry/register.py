@@ -164,7 +164,7 @@ def _through_the_gate(
         kept = Path(scratch) / f"{entry.suite.name.replace(':', '-')}.arrow"
         kept.write_bytes(to_arrow(entry.score.answers))
         log.info("logging the model to %s", shown(uri))
-        logged = log_model(client, model_folder(entry.export), described, kept)
+        logged = log_model(client, model_folder(entry.export), entry.run_id, kept)
     version = create_version(client, name, logged, described)
     with turn(client, name, version):
         champion = find_version(client, name, CHAMPION)

@@ -101,7 +101,7 @@ class Logged:
     answers_uri: str
 
 
-def log_model(client: MlflowClient, export: Path, described: Described, answers: Path) -> Logged:
+def log_model(client: MlflowClient, export: Path, run_id: str, answers: Path) -> Logged:
     """Logs the export as a chat model of its run, and the answers that the gate looks at beside it.
 
     The model is not loaded: whatever its size, its files are copied.
@@ -109,7 +109,6 @@ def log_model(client: MlflowClient, export: Path, described: Described, answers:
     import mlflow.transformers
     from huggingface_hub import ModelCard
 
-    run_id = described.run_id
     client.log_artifact(run_id, str(answers), "gate")
     status = client.get_run(run_id).info.status
     logger = logging.getLogger("mlflow")
@@ -127,7 +126,6 @@ def log_model(client: MlflowClient, export: Path, described: Described, answers:
                     f"{name}=={package_version(name)}" for name in ("torch", "transformers", "accelerate")
                 ],
                 model_config={"max_new_tokens": _LONGEST_REPLY},
-                metadata={"fingerprint": described.provenance.fingerprint},
             )
     finally:
         logger.setLevel(level)
