@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ class Delivery:
     """Kept in the spool; the next recorder on the same folder sends them."""
     lost: int
     """Neither in MLflow nor on disk."""
+    failure: str = field(default="", compare=False, repr=False)
+    """Why values are unsent, as far as it is known."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has everything."""
+        return not self.unsent and not self.lost
 
 
 @dataclass(frozen=True)
@@ -118,17 +125,16 @@ class Recorder:
         return Run(self._uri, self._folder).run_id
 
     def close(self, timeout_s: float = 30.0) -> Delivery:
-        """Sends what is left for at most `timeout_s`, and says what could not be sent."""
+        """Sends what is left, and says what could not be; gives up when MLflow takes nothing for `timeout_s`."""
         if self._delivery is not None:
             return self._delivery
-        deadline = time.monotonic() + timeout_s
         if self._sampler is not None:
             self._sampler.finish()
         with self._lock:
             self._flush()
-        self._sender.finish(max(0.0, deadline - time.monotonic()))
+        self._sender.finish(timeout_s)
         lost = self._lost + sum(len(record.metrics) for record in self._waiting)
-        self._delivery = Delivery(self._sender.sent, self._sender.unsent(), lost)
+        self._delivery = Delivery(self._sender.sent, self._sender.unsent(), lost, self._sender.failure)
         if self._delivery.unsent:
             log.warning(
                 "tracking: MLflow at %s lacks %d value(s); they are kept in %s, and the next run of this output sends "

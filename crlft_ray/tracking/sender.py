@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 _BATCH = 1000  # MLflow's largest number of metrics in one call
 _PAUSE_S = 0.5  # between two batches: a fast loop makes larger batches, not more of them
 _LONGEST_WAIT_S = 30.0
+_LONGEST_IMPORT_S = 120.0
+_LONGEST_FINISH_S = 300.0
 
 
 class Sender(threading.Thread):
@@ -35,6 +38,8 @@ class Sender(threading.Thread):
         super().__init__(name="crlft-metrics", daemon=True)
         self.sent = 0
         """Values that the server confirmed to this thread."""
+        self.failure = ""
+        """Why the last batch could not be sent; empty when it could."""
         self._uri = uri
         self._run = Run(uri, folder)
         self._spool = spool
@@ -55,10 +60,20 @@ class Sender(threading.Thread):
         self._wake.set()
 
     def finish(self, timeout_s: float) -> None:
-        """Sends what is left for at most `timeout_s`."""
+        """Sends what is left; gives up when MLflow takes nothing for `timeout_s`."""
         self._closing.set()
         self._wake.set()
-        self.join(timeout_s)
+        began = last = time.monotonic()
+        progress = None
+        while self.is_alive():
+            self.join(0.1)
+            now = time.monotonic()
+            if (seen := (self._client is None, self._position)) != progress:
+                progress, last = seen, now
+            # Until there is a client, MLflow is only being imported: slow on a busy machine, and no fault of a server.
+            patience = _LONGEST_IMPORT_S if self._client is None and not self._failures else timeout_s
+            if now - last >= patience or now - began >= _LONGEST_FINISH_S:
+                break
         self._abandoned.set()
 
     def unsent(self) -> int:
@@ -82,7 +97,7 @@ class Sender(threading.Thread):
                 continue
             if self._failures:
                 log.warning("tracking: MLflow at %s takes metrics again", shown(self._uri))
-                self._failures = 0
+                self._failures, self.failure = 0, ""
             if more:
                 self._closing.wait(_PAUSE_S)
             elif self._closing.is_set():
@@ -93,12 +108,13 @@ class Sender(threading.Thread):
     def _failed(self, error: Exception) -> None:
         self._server_has.clear()
         self._failures += 1
+        self.failure = reason(error, self._uri)
         if self._failures == 1:
             log.warning(
                 "tracking: MLflow at %s does not take metrics (%s). Training goes on; they are kept in %s and sent "
                 "when it is back.",
                 shown(self._uri),
-                reason(error, self._uri),
+                self.failure,
                 self._spool.path,
             )
         if self._closing.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from crlft_ray.config import Config
@@ -9,8 +10,11 @@ from crlft_ray.errors import Stopped
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
-from crlft_ray.tracking import Dataset, Record, Recorder, Run, RunSpec, plot_curves, tracking_uri
+from crlft_ray.tracking import Dataset, Delivery, Record, Recorder, Run, RunSpec, plot_curves, tracking_uri
+from crlft_ray.tracking.store import shown
 from crlft_ray.training.cluster import beside_driver
+
+log = logging.getLogger(__name__)
 
 
 def tracking_folder(config: Config) -> Path:
@@ -55,8 +59,19 @@ class Tracked:
         records: list[Record] = ray.get(self.recorder.history_since.remote(0)).records
         for record in records:
             self.last_metrics.update(record.metrics)
-        ray.get(self.recorder.close.remote())
+        delivery: Delivery = ray.get(self.recorder.close.remote())
         ray.kill(self.recorder)
+        if not delivery.complete:
+            # The actor's own warning is in its log, which nobody reads.
+            log.warning(
+                "tracking: MLflow at %s lacks %d value(s) (%s), which wait in %s for the next run of this output; "
+                "%d are lost",
+                shown(self.run.uri),
+                delivery.unsent,
+                delivery.failure or "not sent in time",
+                self.run.folder,
+                delivery.lost,
+            )
         self._log_artifacts(records)
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
         self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
