@@ -7,7 +7,7 @@ import resource
 from typing import Any
 
 from crlft_ray.config import Config
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 
 
 def uses_gpu(config: Config) -> bool:

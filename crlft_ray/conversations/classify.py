@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crlft_ray.config.schema import ClassByField, value_text
+from crlft_ray.config.data import ClassByField, value_text
 from crlft_ray.conversations.formats import RejectedRow
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.conversations import Conversation
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer, AnswerFile

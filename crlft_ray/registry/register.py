@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crlft_ray.config import Config, load_config, validate
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer, from_arrow, to_arrow

@@ -12,7 +12,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.evaluation.contamination import Contamination
 from crlft_ray.evaluation.quiet import quiet_and_offline
 from crlft_ray.evaluation.scores import SuiteScore

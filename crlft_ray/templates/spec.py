@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crlft_ray.config.schema import CustomTemplate
+from crlft_ray.config.classes import CustomTemplate
 
 
 @dataclass(frozen=True)

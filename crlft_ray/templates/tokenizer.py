@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.config.schema import CustomTemplate
+from crlft_ray.config.classes import CustomTemplate
 from crlft_ray.errors import UserError
 from crlft_ray.templates.jinja import chat_template, default_condition
 from crlft_ray.templates.spec import TemplateSpec, template_spec

@@ -72,7 +72,7 @@ def test_every_command_is_a_function_of_the_library() -> None:
     from importlib import import_module
 
     import crlft_ray
-    from crlft_ray.cli import app
+    from crlft_ray.cli.app import app
 
     for module in pkgutil.walk_packages(crlft_ray.__path__, "crlft_ray."):
         import_module(module.name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer, answer_to
 from crlft_ray.evaluation.quiet import quiet_and_offline

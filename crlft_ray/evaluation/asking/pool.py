@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer
 from crlft_ray.evaluation.asking.engine import Engine

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crlft_ray.assets.agieval import TASKS
-from crlft_ray.config.schema import Precision
+from crlft_ray.config.train import Precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer
 from crlft_ray.evaluation.asking.engine import Engine
