@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crlft_ray.shards.prepare import prepare
     from crlft_ray.talk import chat
     from crlft_ray.training.train import train
+    from crlft_ray.tuning.study import tune
 
 __version__ = "0.1.0"
 
@@ -34,10 +35,12 @@ _HOMES = {
     "register": "registry.register",
     "run": "pipeline",
     "train": "training.train",
+    "tune": "tuning.study",
 }
 
 __all__ = [
     "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run", "train",
+    "tune",
 ]  # fmt: skip
 
 

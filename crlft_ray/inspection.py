@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from crlft_ray.checkpoints.folder import STATE, Damaged, read_checkpoint
+from crlft_ray.config import read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest, read_tokenizer
+from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.shards.shard import pack_of
 from crlft_ray.shards.stream import PackReader
 from crlft_ray.storage import Place
@@ -37,8 +39,10 @@ def inspect(path: str, *, pack: int = 0, conversation: int = 0, console: Console
         return _checkpoint(place, console)
     if (place / "config.json").exists():
         return _export(place, console)
-    if (place / "shards" / MANIFEST).exists():
-        found = _shards(place / "shards", pack, conversation, console)
+    config = place / "config.yaml"
+    shards = shards_folder(read_config(config)) if config.exists() else place / "shards"
+    if (shards / MANIFEST).exists():
+        found = _shards(shards, pack, conversation, console)
         result = place / "result.json"
         return {**found, **_facts("run", json.loads(result.read_text()), console)} if result.exists() else found
     raise UserError(f"{path}: no shards, checkpoint, export or run output here")

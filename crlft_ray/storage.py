@@ -13,6 +13,12 @@ from pyarrow import fs
 from crlft_ray.errors import UserError
 
 
+def beneath(path: str, name: str) -> str:
+    """A path in a folder, as text; a URI keeps what stands behind its question mark."""
+    folder, mark, options = path.partition("?")
+    return f"{folder.rstrip('/')}/{name}{mark}{options}"
+
+
 @dataclass(frozen=True)
 class Place:
     """A file or folder on a filesystem. Pickles, so tasks on other nodes can use it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from crlft_ray.cli import line, models
+from crlft_ray.cli import line, models, studies
 from crlft_ray.cli.app import app
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 
-__all__ = ["line", "main", "models"]
+__all__ = ["line", "main", "models", "studies"]
 
 USER_CAN_MEND = 2
 RESUMABLE = 75

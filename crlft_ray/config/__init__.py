@@ -2,7 +2,17 @@
 
 from crlft_ray.config.classes import ClassSpec, CustomTemplate
 from crlft_ray.config.data import ClassByField, Source
-from crlft_ray.config.load import dump_config, load_config, validate
+from crlft_ray.config.load import dump_config, load_config, read_config, validate
 from crlft_ray.config.schema import Config
 
-__all__ = ["ClassByField", "ClassSpec", "Config", "CustomTemplate", "Source", "dump_config", "load_config", "validate"]
+__all__ = [
+    "ClassByField",
+    "ClassSpec",
+    "Config",
+    "CustomTemplate",
+    "Source",
+    "dump_config",
+    "load_config",
+    "read_config",
+    "validate",
+]

@@ -88,3 +88,5 @@ class Data(Section):
     """Slots of one pack, which is one micro-batch."""
     max_rejected: float = Field(0.01, ge=0, le=1)
     """Share of rows that may be rejected before `prepare` stops."""
+    shards: str | None = None
+    """Folder of shards that another run has made; null: this run's own, in its output."""

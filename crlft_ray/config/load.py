@@ -14,6 +14,7 @@ from crlft_ray.config.problems import describe, without_problems
 from crlft_ray.config.schema import Config
 from crlft_ray.config.text import parse_yaml, to_yaml
 from crlft_ray.errors import UserError
+from crlft_ray.storage import Place
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -60,35 +61,53 @@ def validate(raw: dict[str, Any], where: str) -> Config:
     raise UserError(f"{where}: {len(problems)} thing(s) to mend:\n" + "\n".join(f"  {line}" for line in problems))
 
 
+def read_config(place: Place) -> Config:
+    """The resolved config that a run left in its output.
+
+    Raises:
+        UserError: it was made by another version of the project, or changed by hand.
+    """
+    return validate(yaml.safe_load(place.read_text()), str(place))
+
+
 def dump_config(config: Config) -> str:
     """The resolved config as YAML that `load_config` reads back to an equal object."""
     return to_yaml(config.model_dump(mode="json", by_alias=True))
 
 
+def set_key(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets `a.b.c` in nested sections, making those that are missing; `where` opens an error's message.
+
+    Raises:
+        UserError: the key goes through a value, or to a place that a list does not have.
+    """
+    *parents, last = key.split(".")
+    node: Any = raw
+    for part in parents:
+        place = _place(node, part, where)
+        child = node[place] if isinstance(node, list) else node.get(place)
+        if child is None:
+            child = node[place] = {}
+        if not isinstance(child, dict | list):
+            raise UserError(f"{where}: '{part}' holds a value, not a section")
+        node = child
+    node[_place(node, last, where)] = value
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    *parents, last = key.split(".")
-    if not equals or not all([*parents, last]):
+    if not equals or not all(key.split(".")):
         raise UserError(f"--set {override}: write key.path=value, for instance --set train.workers=4")
     try:
         parsed = parse_yaml(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not valid YAML: {error}") from None
-    node: Any = raw
-    for part in parents:
-        place = _place(node, part, override)
-        child = node[place] if isinstance(node, list) else node.get(place)
-        if child is None:
-            child = node[place] = {}
-        if not isinstance(child, dict | list):
-            raise UserError(f"--set {override}: '{part}' holds a value, not a section")
-        node = child
-    node[_place(node, last, override)] = parsed
+    set_key(raw, key, parsed, f"--set {override}")
 
 
-def _place(node: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+def _place(node: dict[str, Any] | list[Any], part: str, where: str) -> Any:
     if isinstance(node, dict):
         return part
     if not part.isdecimal() or int(part) >= len(node):
-        raise UserError(f"--set {override}: '{part}' must be a number from 0 to {len(node) - 1}, a place in the list")
+        raise UserError(f"{where}: '{part}' must be a number from 0 to {len(node) - 1}, a place in the list")
     return int(part)

@@ -11,6 +11,7 @@ from crlft_ray.config.classes import ClassSpec, CustomTemplate, TemplateName
 from crlft_ray.config.data import Data
 from crlft_ray.config.section import Section, either
 from crlft_ray.config.train import Train
+from crlft_ray.config.tune import Tune
 
 
 class Evaluate(Section):
@@ -46,7 +47,7 @@ class Tracking(Section):
 
 
 class Config(Section):
-    """One run: model, classes, data, training, evaluation, registry, tracking."""
+    """One run: model, classes, data, training, evaluation, study, registry, tracking."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -65,6 +66,7 @@ class Config(Section):
     data: Data
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    tune: Tune = Tune()
     register_: Register = Field(Register(), alias="register")
     """`register` in the file; pydantic's models have a method of that name."""
     tracking: Tracking = Tracking()

@@ -34,6 +34,14 @@ class ConversationLosses:
         tokens = float(self.tokens_C.sum())
         return float(self.sums_C.sum()) / tokens if tokens else float("nan")
 
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, with conversations as the units that vary (delta method of a ratio); NaN without any."""
+        tokens = float(self.tokens_C.sum())
+        if not tokens:
+            return float("nan")
+        return float(np.sqrt(((self.sums_C - self.mean * self.tokens_C) ** 2).sum())) / tokens
+
     def of(self, chosen: npt.NDArray[np.bool_ | np.int64]) -> ConversationLosses:
         """Of some of the conversations: a mask, or their numbers."""
         return ConversationLosses(self.sums_C[chosen], self.tokens_C[chosen])

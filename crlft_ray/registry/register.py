@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crlft_ray.config import Config, load_config, validate
+from crlft_ray.config import Config, load_config, read_config
 from crlft_ray.config.train import Precision
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
@@ -37,6 +37,7 @@ from crlft_ray.registry.versions import (
     create_version,
     log_model,
 )
+from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.tracking.store import shown
 
@@ -130,7 +131,7 @@ def register(
             suite=asked,
             score=scores[0][asked.name],
             base=scores[1][asked.name],
-            overlap=contamination(place / "shards", asked),
+            overlap=contamination(shards_folder(config), asked),
             answers=answers,
             precision=native_precision(),
             threads=threads,
@@ -213,9 +214,8 @@ def _finished(place: Place) -> tuple[Config, dict[str, Any]]:
         raise UserError(f"{place}: no finished run here (no result.json); give the output folder of `crlft train`")
     if config.is_local:
         return load_config(config.path), json.loads(result.read_text())
-    import yaml
 
-    return validate(yaml.safe_load(config.read_text()), str(config)), json.loads(result.read_text())
+    return read_config(config), json.loads(result.read_text())
 
 
 def _provenance(export: str) -> Provenance:

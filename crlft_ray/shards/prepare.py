@@ -69,7 +69,7 @@ class Prepared:
 
 def shards_folder(config: Config) -> Place:
     """Where a run's shards lie."""
-    return Place.of(config.output) / "shards"
+    return Place.of(config.data.shards) if config.data.shards else Place.of(config.output) / "shards"
 
 
 def model_path(config: Config) -> str:
@@ -96,6 +96,12 @@ def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
     there = _prepared(folder)
     if there is not None and _request_of(there) == request:
         return Prepared(str(folder), there, unchanged=True, seconds=0.0)
+    if config.data.shards:
+        found = "holds no shards" if there is None else "holds shards of other conversations or settings"
+        raise UserError(
+            f"data.shards: {folder} {found}; give the folder that this config's shards are in, or drop data.shards to "
+            "make them in the output"
+        )
     from crlft_ray.ray_session import connect
 
     with owned(config.output):

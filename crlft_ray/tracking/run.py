@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,17 @@ class Run:
 
         return self._try("take artifacts", add)
 
+    def tag(self, tags: Mapping[str, str]) -> bool:
+        """Sets tags; returns whether MLflow has them now."""
+
+        def add() -> None:
+            state = self._load()
+            state["tags"] |= tags
+            self._save(state)
+            self.deliver()
+
+        return self._try("take tags", add)
+
     def finish(self, status: Status = "FINISHED") -> bool:
         """Ends the run; returns whether MLflow knows."""
 
@@ -121,6 +132,10 @@ class Run:
                 log.warning("tracking: %s is gone before MLflow had it as an artifact", path)
             del state["artifacts"][0]
             self._save(state)
+        for name, value in list(state["tags"].items()):
+            client.set_tag(run_id, name, value)
+            del state["tags"][name]
+            self._save(state)
         if state["status"] is not None:
             client.set_terminated(run_id, state["status"])
             state["status"] = None
@@ -151,6 +166,7 @@ class Run:
             "spec": None,
             "opened": False,
             "artifacts": [],
+            "tags": {},
             "status": None,
         }
         try:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import yaml
-
 from crlft_ray.checkpoints.folder import complete_checkpoints
 from crlft_ray.checkpoints.state import RunState
-from crlft_ray.config import Config, validate
+from crlft_ray.config import Config, read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.storage import Place
@@ -71,7 +69,7 @@ def start_over(config: Config) -> None:
 
 def _earlier_config(config: Config) -> Config | None:
     place = Place.of(config.output) / _CONFIG
-    return validate(yaml.safe_load(place.read_text()), str(place)) if place.exists() else None
+    return read_config(place) if place.exists() else None
 
 
 def _refuse_another(config: Config, earlier: Config) -> None:

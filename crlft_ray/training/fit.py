@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import Any
 
 from crlft_ray.device import backend, uses_gpu
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 from crlft_ray.lease import Lease
+from crlft_ray.stop_signals import stop_signals
+from crlft_ray.tracking import Record
 from crlft_ray.training.cluster import worker_resources
 from crlft_ray.training.progress import Progress
 from crlft_ray.training.schedule import planned_steps
@@ -26,8 +25,8 @@ _RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own state beside the checkpoints, which are ours."""
 
 
-def fit(job: TrainJob, lease: Lease) -> dict[str, Any]:
-    """Trains to the planned end.
+def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] | None = None) -> dict[str, Any]:
+    """Trains to the planned end; `on_records` is given the metrics as they come.
 
     Raises:
         Stopped: after SIGTERM or SIGINT, and a checkpoint.
@@ -39,11 +38,11 @@ def fit(job: TrainJob, lease: Lease) -> dict[str, Any]:
     with (
         ThreadPoolExecutor(1, "crlft-fit") as pool,
         Progress(steps, job.config.class_names) as progress,
-        _stop_signals() as asked,
+        stop_signals() as asked,
     ):
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
         fitting: Future[dict[str, Any]] = pool.submit(_fit_trainer, job)
-        told, said = False, 0
+        told, said, position = False, 0, 0
         ended = False
         while not ended:
             ended = bool(wait([fitting], timeout=0.5).done)
@@ -58,6 +57,10 @@ def fit(job: TrainJob, lease: Lease) -> dict[str, Any]:
                 log.info("%s", line)
             latest = ray.get(job.recorder.latest.remote())
             progress.show(latest["step"], latest["metrics"])
+            if on_records is not None:
+                history = ray.get(job.recorder.history_since.remote(position))
+                position = history.position
+                on_records(history.records)
     return _checked(fitting.result(), steps)
 
 
@@ -69,28 +72,6 @@ def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
     if done.get("step") != steps:
         raise TrainingFailed(f"only {done.get('step', 0)} of {steps} planned steps were run")
     return done
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set once; the second one interrupts."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        # In a Tune trial: the study handles signals.
-        yield asked
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _fit_trainer(job: TrainJob) -> dict[str, Any]:

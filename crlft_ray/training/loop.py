@@ -28,7 +28,7 @@ MOST_NOT_FINITE = 10
 class Loop:
     """One rank's part of a run, from its newest checkpoint on."""
 
-    def __init__(self, job: TrainJob, engine: Any, found: Resumption | None) -> None:
+    def __init__(self, job: TrainJob, engine: Any, found: Resumption | None, start: dict[str, float]) -> None:
         import torch
         import torch.distributed as dist
 
@@ -41,6 +41,7 @@ class Loop:
         self._steps = planned_steps(job.config, self._order)
         self._state = replace(found.checkpoint.state if found else self._beginning(), world_size=self._world_size)
         self._reports = Reports(job, self._rank)
+        self._reports.metrics(self._state.step, start)
         attempt = torch.tensor([begin_attempt(job.checkpoints) if self._rank == 0 else 0], device=engine.device)
         dist.broadcast(attempt, 0)
         config = job.config.train
@@ -94,8 +95,10 @@ class Loop:
         every = self._job.config.evaluate.every
         if every and self._steps % every:
             self._evaluate_heldout()
+        began = time.perf_counter()
         self._export()
         self._writer.finish()
+        self._reports.metrics(self._state.step, {"export/seconds": time.perf_counter() - began})
         return done
 
     def _loop(self, first: int, watch: Any) -> str | None:
@@ -190,6 +193,7 @@ class Loop:
 
         from crlft_ray.evaluation.heldout import conversation_losses, encode_content, read_heldout
 
+        began = time.perf_counter()
         config = self._job.config
         conversations = read_heldout(self._job.shards, config.evaluate.heldout)
         if not conversations:
@@ -205,11 +209,13 @@ class Loop:
             for other in config.class_names:
                 chosen = losses.of(torch.tensor([c.class_name == other for c in conversations]).numpy())
                 metrics[f"heldout/{other}/as_{name}"] = chosen.mean
+                if other == name:
+                    metrics[f"heldout_se/{other}"] = chosen.standard_error
         self._engine.train()
         best = config.infer_as
         loss = metrics[f"heldout/{best}/as_{best}"]
         self._state = replace(self._state, heldout=None if math.isnan(loss) else loss)
-        self._reports.metrics(self._state.step, metrics)
+        self._reports.metrics(self._state.step, {**metrics, "evaluate/seconds": time.perf_counter() - began})
 
     def _export(self) -> None:
         import torch.distributed as dist

@@ -36,6 +36,7 @@ class Reports:
             "train/lr": lr,
             "train/grad_norm": result.grad_norm,
             "train/tokens_per_s": result.tokens / seconds,
+            "train/step_s": seconds,
             "train/learned_tokens": float(result.learned_tokens),
             "train/wait_s": waited,
             "train/memory_gb": peak_memory_gb(self._job.config),

@@ -16,6 +16,8 @@ from crlft_ray.training.cluster import beside_driver
 
 log = logging.getLogger(__name__)
 
+PARENT_TAG = "mlflow.parentRunId"
+
 
 def tracking_folder(config: Config) -> Path:
     """Where metrics wait for MLflow: in the output, or beside this process where that is remote."""
@@ -30,7 +32,7 @@ class Tracked:
     A run that a checkpoint names is continued, also where the folder that remembers it is gone.
     """
 
-    def __init__(self, config: Config, manifest: Manifest, run_id: str | None) -> None:
+    def __init__(self, config: Config, manifest: Manifest, run_id: str | None, parent_run: str | None) -> None:
         self._config = config
         folder = tracking_folder(config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ class Tracked:
                 name=Place.of(config.output).name,
                 params=config.model_dump(mode="json", by_alias=True),
                 dataset=Dataset("shards", manifest.fingerprint, str(shards_folder(config)), facts),
-                tags={"fingerprint": manifest.fingerprint},
+                tags={"fingerprint": manifest.fingerprint, **({PARENT_TAG: parent_run} if parent_run else {})},
             ),
             run_id,
         )

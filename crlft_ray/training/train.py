@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
 from crlft_ray.shards.verify import verify_shards
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
-from crlft_ray.tracking import tracking_uri
+from crlft_ray.tracking import Record, tracking_uri
 from crlft_ray.training.channel import Channel
 from crlft_ray.training.cluster import beside_driver, check_capacity
 from crlft_ray.training.earlier import check_earlier, start_over
@@ -61,25 +63,37 @@ class _Parts:
     earlier: RunState | None
 
 
-def train(config: Config, *, fresh: bool = False) -> Trained:
+@dataclass(frozen=True)
+class Within:
+    """What a run that is a trial of a study has besides its config."""
+
+    parent_run: str | None
+    """MLflow run of the study."""
+    on_records: Callable[[list[Record]], None]
+    """Is given all metrics of the run in their order, while it runs."""
+
+
+def train(config: Config, *, fresh: bool = False, within: Within | None = None) -> Trained:
     """Trains on the prepared shards, or goes on from the output's newest checkpoint, and exports the model.
 
     Args:
         fresh: start over; what earlier runs left in the output folder is removed, but for the shards.
+        within: the study that this run is a trial of.
 
     Raises:
         UserError: shards, model, output folder or cluster do not fit the config, or another run owns the folder.
         Stopped: SIGTERM or SIGINT came, a checkpoint was written.
         TrainingFailed: the run could not go on.
     """
+    asked_at = time.time()
     read_manifest(shards_folder(config))
     with owned(config.output) as lease:
         if fresh:
             start_over(config)
-        return _train(config, _check(config), lease)
+        return _train(config, _check(config), lease, within, asked_at)
 
 
-def _train(config: Config, parts: _Parts, lease: Lease) -> Trained:
+def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, asked_at: float) -> Trained:
     from crlft_ray.ray_session import connect
 
     connect()
@@ -88,7 +102,8 @@ def _train(config: Config, parts: _Parts, lease: Lease) -> Trained:
     output = Place.of(config.output)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
-    with Tracked(config, parts.manifest, parts.earlier.mlflow_run_id if parts.earlier else None) as tracked:
+    run_id = parts.earlier.mlflow_run_id if parts.earlier else None
+    with Tracked(config, parts.manifest, run_id, within.parent_run if within else None) as tracked:
         job = TrainJob(
             config=config,
             manifest=parts.manifest,
@@ -101,8 +116,9 @@ def _train(config: Config, parts: _Parts, lease: Lease) -> Trained:
             model_shape=parts.model_shape,
             recorder=tracked.recorder,
             channel=beside_driver(Channel).remote(),
+            asked_at=asked_at,
         )
-        done = fit(job, lease)
+        done = fit(job, lease, within.on_records if within else None)
     trained = Trained(
         output=str(output),
         export=str(job.export),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ class TrainJob:
     """Handle of the Recorder actor."""
     channel: Any
     """Handle of the Channel actor."""
+    asked_at: float
+    """When `train` was called, in seconds since the epoch."""
 
     @property
     def checkpoints(self) -> Place:
@@ -52,6 +55,7 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
 
     A run that cannot go on returns `failed` with the reason: an exception would be retried by Ray Train.
     """
+    began = time.time()
     prepare_process(job.config)
     from crlft_ray.checkpoints.resume import NoneUsable, find_resumption, load
     from crlft_ray.training.engine import build_engine
@@ -67,4 +71,5 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
     if found is not None:
         load(engine, found)
         found.close()
-    return Loop(job, engine, found).train()
+    start = {"start/workers_s": began - job.asked_at, "start/model_s": time.time() - began}
+    return Loop(job, engine, found, start).train()

@@ -1,0 +1,1 @@
+"""Studies: Ray Tune searches the class weights over one set of shards."""

@@ -1,0 +1,54 @@
+"""Ends a study when its budget is used up."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Stopper
+
+from crlft_ray.config.tune import Budget
+from crlft_ray.tracking.spool import replace_text
+from crlft_ray.tuning.journal import TrialLog
+
+
+class BudgetStopper(Stopper):  # type: ignore[misc]
+    """Stops all trials once hours or tokens are used up, or `asked` is set; the time of earlier starts is in a file."""
+
+    def __init__(self, budget: Budget, past: dict[str, TrialLog], file: Path, asked: threading.Event) -> None:
+        self._budget = budget
+        self._file = file
+        self._asked = asked
+        self._tokens = {name: log.tokens for name, log in past.items()}
+        self._before = float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
+        self._began = time.monotonic()
+        self.reason = ""
+        """Why the study ended before its trials were run; empty if it did not."""
+
+    @property
+    def seconds(self) -> float:
+        """That the study has run."""
+        return self._before + time.monotonic() - self._began
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Counts; a single trial is never stopped for the budget."""
+        name = result["config"]["trial"]
+        self._tokens[name] = max(self._tokens.get(name, 0), int(result.get("tokens", 0)))
+        self.keep()
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the budget is used up, or somebody asked to stop."""
+        hours, tokens = self._budget.hours, self._budget.tokens
+        if hours is not None and self.seconds >= hours * 3600:
+            self.reason = f"tune.budget.hours: {hours:g} hours are over"
+        elif tokens is not None and sum(self._tokens.values()) >= tokens:
+            self.reason = f"tune.budget.tokens: {tokens:,} tokens are used up"
+        return bool(self.reason) or self._asked.is_set()
+
+    def keep(self) -> None:
+        """Writes the time used, for the next start."""
+        replace_text(self._file, json.dumps({"seconds": self.seconds}))

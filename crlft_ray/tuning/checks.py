@@ -1,0 +1,112 @@
+"""What can be found wrong with a study before a trial runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.config import Config
+from crlft_ray.errors import UserError
+from crlft_ray.json_text import json_text
+from crlft_ray.shards.manifest import Manifest
+from crlft_ray.storage import Place
+from crlft_ray.tracking.spool import replace_text
+from crlft_ray.training.cluster import room_for, worker_resources
+from crlft_ray.training.schedule import order_of, planned_steps
+
+_MEASUREMENTS = 9
+"""Of the held-out loss in a trial, where the config does not say how often; ASHA's rungs are at 1/9, 1/3 and all."""
+
+
+def metric_of(config: Config) -> str:
+    """The study's metric.
+
+    Raises:
+        UserError: no training reports it.
+    """
+    best = config.infer_as
+    metric = config.tune.metric or f"heldout/{best}/as_{best}"
+    names = config.class_names
+    known = [
+        *(f"heldout/{name}/as_{other}" for name in names for other in names),
+        "train/loss",
+        *(f"train/loss/{name}" for name in names),
+        "train/grad_norm",
+        "train/tokens_per_s",
+        "train/memory_gb",
+    ]
+    if metric not in known:
+        raise UserError(f"tune.metric: no training reports '{metric}'; it can be one of {', '.join(known)}")
+    return metric
+
+
+def measured(config: Config, manifest: Manifest) -> Config:
+    """The config with held-out evaluations in the training, where it has none.
+
+    Raises:
+        UserError: there is nothing held out to measure on.
+    """
+    metric = metric_of(config)
+    if metric.startswith("heldout/"):
+        name = metric.split("/")[1]
+        (counts,) = [counts for counts in manifest.classes if counts.name == name]
+        if not counts.held_out:
+            raise UserError(
+                f"tune.metric: {metric} needs held-out conversations of class '{name}', and there are none; "
+                "raise data.holdout, or choose another tune.metric"
+            )
+    if config.evaluate.every:
+        return config
+    every = -(-planned_steps(config, order_of(config, manifest)) // _MEASUREMENTS)
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": every})})
+
+
+def check_room(config: Config) -> None:
+    """Whether the cluster holds the trials that are to run at once.
+
+    Raises:
+        UserError: it does not.
+    """
+    resources = worker_resources(config)
+    wanted, room = config.tune.at_once * config.train.least_workers, room_for(resources)
+    if wanted > room:
+        raise UserError(
+            f"tune.at_once: {config.tune.at_once} trials of {config.train.least_workers} workers each do not fit: the "
+            f"cluster has room for {room} workers; lower tune.at_once or train.workers, or add nodes"
+        )
+
+
+def check_same_study(config: Config, fingerprint: str, folder: Path) -> None:
+    """Remembers what the study is, or compares it with what it was when it began.
+
+    Raises:
+        UserError: the folder holds another study.
+    """
+    raw = config.model_dump(mode="json", by_alias=True)
+    tune = raw["tune"]
+    # May change from one start to the next: they decide how long and how wide it runs, not what is found.
+    budget = tune.pop("budget")
+    del tune["at_once"], tune["finalists"], raw["register"], raw["tracking"]
+    now: dict[str, Any] = {"shards": fingerprint, "tune.budget.trials": budget["trials"], "config": raw}
+    place = folder / "study.json"
+    if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(place, json_text(now, indent=2))
+        return
+    before = json.loads(place.read_text(encoding="utf-8"))
+    for key, one, two in _differences(before, json.loads(json_text(now))):
+        raise UserError(
+            f"output: {Place.of(config.output)} holds another study: its {key} is {one}, this config's {two}; choose "
+            "another output, or start over with --fresh"
+        )
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            found
+            for name in {**before, **now}
+            for found in _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if before == now else [(key.removeprefix("config."), before, now)]

@@ -1,0 +1,137 @@
+"""Pictures of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.space import Domain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Z = 1.96
+
+
+def plot_study(
+    logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, direction: str, folder: Path
+) -> list[Path]:
+    """Writes the pictures of whatever has been measured: score against each key, history, learning curves.
+
+    Args:
+        logs: the trials in their order.
+        space: the keys that were searched.
+        metric: what the trials are compared on.
+        direction: "min" or "max".
+        folder: where the PNGs go.
+
+    Returns:
+        the files; none without a measurement.
+    """
+    shown = [log for log in logs if log.curve]
+    if not shown:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [_against(shown, key, domain, metric, folder) for key, domain in space.items()]
+    return [*files, _history(shown, metric, direction, folder), _curves(shown, space, metric, folder)]
+
+
+def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, folder: Path) -> Path:
+    figure, axes = _figure()
+    numeric = all(_is_number(log.values[key]) for log in logs)
+    labels = sorted({str(log.values[key]) for log in logs})
+    for state, marker, colour in (("finished", "o", "C0"), ("stopped early", "v", "0.6"), ("failed", "x", "C3")):
+        chosen = [log for log in logs if log.state == state]
+        if not chosen:
+            continue
+        places = [log.values[key] if numeric else labels.index(str(log.values[key])) for log in chosen]
+        errors = [_Z * error if math.isfinite(error := log.last.get("se") or math.nan) else 0.0 for log in chosen]
+        axes.errorbar(
+            places, [log.score for log in chosen], yerr=errors, fmt=marker, color=colour, capsize=3, label=state
+        )
+    if domain.kind == "loguniform":
+        axes.set_xscale("log")
+    if not numeric:
+        axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlabel(key)
+    axes.set_ylabel(f"{metric}, 95 % interval" if any("se" in log.last for log in logs) else metric)
+    axes.set_title("Each trial's last measurement", loc="left", fontweight="bold")
+    axes.legend(frameon=False)
+    return _save(figure, folder / f"{key.replace('/', '_')}.png")
+
+
+def _history(logs: Sequence[TrialLog], metric: str, direction: str, folder: Path) -> Path:
+    figure, axes = _figure()
+    finished = [log.state == "finished" for log in logs]
+    numbers = list(range(1, len(logs) + 1))
+    for done, marker, label in ((True, "o", "finished"), (False, "v", "stopped early")):
+        chosen = [number for number, is_done in zip(numbers, finished, strict=True) if is_done is done]
+        if chosen:
+            axes.plot(chosen, [logs[n - 1].score for n in chosen], marker, color="C0" if done else "0.6", label=label)
+    better = min if direction == "min" else max
+    best: list[float] = []
+    for log, done in zip(logs, finished, strict=True):
+        so_far = best[-1] if best else math.nan
+        best.append(log.score if done and math.isnan(so_far) else better(so_far, log.score) if done else so_far)
+    axes.step(numbers, best, where="post", color="C1", label="best so far")
+    axes.set_xlabel("trial")
+    axes.set_ylabel(metric)
+    axes.set_title("History of the study", loc="left", fontweight="bold")
+    axes.set_xlim(0.5, len(logs) + 0.5)
+    axes.legend(frameon=False)
+    return _save(figure, folder / "history.png")
+
+
+def _curves(logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, folder: Path) -> Path:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, Normalize
+
+    figure, axes = _figure()
+    key = next((key for key in space if all(_is_number(log.values[key]) for log in logs)), None)
+    colours = colormaps["viridis"]
+    norm: Any = None
+    if key is not None:
+        values = [float(log.values[key]) for log in logs]
+        logarithmic = space[key].kind == "loguniform"
+        norm = (LogNorm if logarithmic else Normalize)(min(values), max(values) if len(set(values)) > 1 else None)
+    for number, log in enumerate(logs):
+        colour = colours(norm(float(log.values[key]))) if key is not None else f"C{number % 10}"
+        steps, scores = zip(*log.curve, strict=True)
+        axes.plot(steps, scores, color=colour, marker="o", markersize=3, linewidth=1.3)
+        if log.state != "finished":
+            axes.plot(steps[-1], scores[-1], "x", color=colour, markersize=8)
+    if key is not None:
+        figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=key)
+    axes.set_xlabel("optimizer step (x: stopped early)")
+    axes.set_ylabel(metric)
+    axes.set_title("Learning curves of all trials", loc="left", fontweight="bold")
+    return _save(figure, folder / "curves.png")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    # The figure's own canvas, not pyplot: no global state, so it works in any thread and without a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    part = path.with_name(f"{path.name}.part")
+    figure.savefig(part, dpi=120, format="png")
+    part.replace(path)
+    return path

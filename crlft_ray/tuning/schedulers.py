@@ -1,0 +1,76 @@
+"""Early stopping that goes on after a restart: Tune does not keep what its schedulers have seen, the journal does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from crlft_ray.tuning.journal import TrialLog
+
+REDUCTION = 3
+"""ASHA: of the trials that have come to a rung, the best third goes on."""
+_MEDIAN_SAMPLES = 3
+"""Median rule: trials that must have come as far before one is judged."""
+
+
+def scheduler_of(
+    kind: Literal["none", "asha", "median"], *, first: int, steps: int, mode: str, past: dict[str, TrialLog]
+) -> TrialScheduler:
+    """The scheduler of a study.
+
+    Args:
+        kind: as `tune.scheduler`.
+        first: step before which no trial is stopped.
+        steps: that a whole trial has.
+        mode: "min" or "max".
+        past: trials of the study's earlier starts.
+    """
+    if kind == "none":
+        return FIFOScheduler()
+    if kind == "asha":
+        # A trial that came to its last step must still write its export, so the last rung stops none.
+        made: TrialScheduler = AsyncHyperBandScheduler(
+            time_attr="step",
+            metric="score",
+            mode=mode,
+            max_t=steps,
+            grace_period=min(first, steps),
+            reduction_factor=REDUCTION,
+            stop_last_trials=False,
+        )
+    else:
+        made = MedianStoppingRule(
+            time_attr="step",
+            metric="score",
+            mode=mode,
+            grace_period=first,
+            min_samples_required=_MEDIAN_SAMPLES,
+            # A trial is never paused to let others come as far: it would have to start again.
+            min_time_slice=float("inf"),
+            hard_stop=True,
+        )
+    _replay(made, past)
+    return made
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a scheduler needs to know of a trial that is over."""
+
+    trial_id: str
+
+
+def _replay(scheduler: TrialScheduler, past: dict[str, TrialLog]) -> None:
+    # The median rule would judge a result anew, and does not take another one of a trial that it stops.
+    take = scheduler.on_trial_complete if isinstance(scheduler, MedianStoppingRule) else scheduler.on_trial_result
+    for log in past.values():
+        # One that still runs will report its steps again, because its process begins anew.
+        if log.state == "running":
+            continue
+        trial: Any = _Past(log.trial)
+        scheduler.on_trial_add(None, trial)
+        for step, score in log.curve:
+            take(None, trial, {"step": step, "score": score})
+        scheduler.on_trial_remove(None, trial)

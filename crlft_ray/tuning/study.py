@@ -1,0 +1,239 @@
+"""`crlft tune`: a study over class weights, or anything else that is not in the shards."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.config import Config, dump_config
+from crlft_ray.errors import Stopped, TrainingFailed
+from crlft_ray.evaluation.evaluate import Evaluation, score
+from crlft_ray.json_text import json_text
+from crlft_ray.lease import owned
+from crlft_ray.registry.register import Registered, register
+from crlft_ray.shards.prepare import prepare, shards_folder
+from crlft_ray.storage import Place, beneath
+from crlft_ray.tracking import Dataset, Recorder, Run, RunSpec, tracking_uri
+from crlft_ray.training.schedule import order_of, planned_steps
+from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.tuning.checks import check_room, check_same_study, measured, metric_of
+from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.plots import plot_study
+from crlft_ray.tuning.space import Domain, parse_space
+from crlft_ray.tuning.trial import Trials, run_trial
+from crlft_ray.tuning.trials import run_trials
+from crlft_ray.tuning.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Result of `tune`; also in study_result.json."""
+
+    metric: str
+    direction: str
+    trials: list[TrialLog]
+    finalists: list[str]
+    """The best trials, best first by the metric."""
+    evaluation: Evaluation | None
+    """Of the finalists and the base model on the `select` half; none where the config names no suites."""
+    winner: str
+    best_config: str
+    """File that `crlft train` runs as it is."""
+    mlflow_run_id: str | None
+    tracking_uri: str
+    registered: Registered | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "metric": self.metric,
+            "direction": self.direction,
+            "trials": [{**asdict(log), "score": log.score, "step": log.step} for log in self.trials],
+            "finalists": self.finalists,
+            "evaluation": self.evaluation.to_dict() if self.evaluation else None,
+            "winner": self.winner,
+            "best_config": self.best_config,
+            "mlflow_run_id": self.mlflow_run_id,
+            "registered": self.registered.to_dict() if self.registered else None,
+        }
+
+
+def tune(config: Config, *, fresh: bool = False, register_as: str | None = None) -> Study:
+    """Searches `tune.space` over one set of shards, or goes on with a study that was cut off.
+
+    Args:
+        fresh: start over; what earlier starts left in the output folder is removed, but for the shards.
+        register_as: name under which the winner goes to the registry, through the gate.
+
+    Raises:
+        UserError: the study cannot be run as it is described, or the folder holds another one.
+        Stopped: SIGTERM or SIGINT came; the same command goes on.
+        TrainingFailed: no trial came to its end.
+    """
+    space = parse_space(config)
+    metric_of(config)
+    config = _absolute(config)
+    from crlft_ray.ray_session import connect
+
+    connect()
+    check_room(config)
+    with owned(config.output):
+        if fresh:
+            _start_over(config)
+        manifest = prepare(config).manifest
+        config = measured(config, manifest)
+        folder = tracking_folder(config) / "study"
+        check_same_study(config, manifest.fingerprint, folder)
+        run = _open_run(config, manifest.fingerprint)
+        job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
+        status: Any = "FAILED"
+        try:
+            logs = run_trials(
+                run_trial,
+                job,
+                tune=config.tune,
+                space=space,
+                seed=config.train.seed,
+                first=config.evaluate.every,
+                steps=planned_steps(config, order_of(config, manifest)),
+                folder=folder,
+                watcher=lambda journal, asked: Watcher(journal, job, asked),
+            )
+            study = _finish(config, job, space, logs, run, folder, register_as)
+            status = "FINISHED"
+        except (KeyboardInterrupt, Stopped):
+            status = "KILLED"
+            raise
+        finally:
+            run.finish(status)
+        return study
+
+
+def _absolute(config: Config) -> Config:
+    """Trials run in processes of their own, and must find the study's folder and its MLflow."""
+    output = config.output if "://" in config.output else str(Path(config.output).absolute())
+    uri = tracking_uri(config.tracking.uri, output)
+    return config.model_copy(update={"output": output, "tracking": config.tracking.model_copy(update={"uri": uri})})
+
+
+def _start_over(config: Config) -> None:
+    output = Place.of(config.output)
+    for place in (output / "trials", output / "evaluation", output / "best.yaml", output / "study_result.json"):
+        if place.exists():
+            place.remove()
+    Place.of(tracking_folder(config)).remove()
+
+
+def _open_run(config: Config, fingerprint: str) -> Run:
+    run = Run(config.tracking.uri or "", tracking_folder(config))
+    run.start(
+        RunSpec(
+            experiment=config.tracking.experiment,
+            name=f"study {Place.of(config.output).name}",
+            params=config.model_dump(mode="json", by_alias=True),
+            dataset=Dataset("shards", fingerprint, str(shards_folder(config))),
+            tags={"fingerprint": fingerprint, "crlft.study": "true"},
+        )
+    )
+    return run
+
+
+def _finish(
+    config: Config,
+    job: Trials,
+    space: dict[str, Domain],
+    logs: Sequence[TrialLog],
+    run: Run,
+    folder: Path,
+    register_as: str | None,
+) -> Study:
+    """From the trials to a winner."""
+    best = ranked(logs, config.tune.direction)[: config.tune.finalists]
+    if not best:
+        why = "; ".join({log.error for log in logs if log.error}) or "its budget was too small"
+        raise TrainingFailed(f"no trial of the study came to its end: {why}")
+    plots = plot_study(logs, space, job.metric, config.tune.direction, folder / "plots")
+    exports = {log.trial: beneath(config.output, f"trials/{log.trial}/export") for log in best}
+    _drop_other_exports(config, logs, set(exports))
+    evaluation = None
+    if config.evaluate.suites:
+        evaluation = score(
+            [*exports.values(), config.model],
+            suites=config.evaluate.suites,
+            shards=None,
+            limit=config.evaluate.limit,
+            half="select",
+            folder=Place.of(config.output) / "evaluation",
+        )
+    winner = _winner(best, evaluation)
+    best_config = Place.of(config.output) / "best.yaml"
+    resolved = job.config_of(winner.trial, winner.values, output=beneath(config.output, "best"))
+    best_config.write_text(dump_config(resolved))
+    _tell_mlflow(run, job, best, winner, evaluation, plots)
+    registered = register(beneath(config.output, f"trials/{winner.trial}"), name=register_as) if register_as else None
+    study = Study(
+        metric=job.metric,
+        direction=config.tune.direction,
+        trials=list(logs),
+        finalists=list(exports),
+        evaluation=evaluation,
+        winner=winner.trial,
+        best_config=str(best_config),
+        mlflow_run_id=run.run_id,
+        tracking_uri=run.uri,
+        registered=registered,
+    )
+    (Place.of(config.output) / "study_result.json").write_text(json_text(study.to_dict(), indent=2) + "\n")
+    return study
+
+
+def ranked(logs: Sequence[TrialLog], direction: str) -> list[TrialLog]:
+    """The finished trials, best first; of equals the earlier one."""
+    finished = [log for log in logs if log.state == "finished"]
+    return sorted(finished, key=lambda log: log.score if direction == "min" else -log.score)
+
+
+def _winner(best: Sequence[TrialLog], evaluation: Evaluation | None) -> TrialLog:
+    """The finalist with the highest mean over the suites; the metric decides where there are none, and ties."""
+    if evaluation is None:
+        return best[0]
+    means = [
+        math.fsum(found.score for found in scores.suites.values()) / len(scores.suites)
+        for scores in evaluation.models[: len(best)]
+    ]
+    return best[means.index(max(means))]
+
+
+def _drop_other_exports(config: Config, logs: Sequence[TrialLog], kept: set[str]) -> None:
+    """A large model's exports would fill the storage, and their configs make them again."""
+    for log in logs:
+        export = Place.of(beneath(config.output, f"trials/{log.trial}/export"))
+        if log.trial not in kept and export.exists():
+            export.remove()
+
+
+def _tell_mlflow(
+    run: Run,
+    job: Trials,
+    best: Sequence[TrialLog],
+    winner: TrialLog,
+    evaluation: Evaluation | None,
+    plots: Sequence[Path],
+) -> None:
+    run.log_artifacts(plots, "study")
+    metrics = {f"best/{job.metric}": winner.score}
+    if evaluation is not None:
+        scores = evaluation.models[list(best).index(winner)]
+        metrics |= {f"best/{name}": value for name, value in scores.metrics().items()}
+    recorder = Recorder(run.uri, run.folder, system_metrics=False)
+    recorder.record(0, metrics)
+    recorder.close()
+    child = Run(run.uri, tracking_folder(job.config_of(winner.trial, winner.values)))
+    child.tag({"crlft.best": "true"})
+    run.tag({"crlft.best_trial": winner.trial, "crlft.best_run": str(child.run_id)})

@@ -1,0 +1,100 @@
+"""One trial: the very code of `crlft train`, in a process of its own that Ray Tune starts."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from crlft_ray.config import Config, validate
+from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.storage import beneath
+from crlft_ray.tracking import Record
+from crlft_ray.tuning.space import with_values
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the trials of a study have in common; pickled to each."""
+
+    config: Config
+    """The study's; its output and tracking URI are absolute."""
+    shards: str
+    parent_run: str | None
+    """MLflow run of the study."""
+    metric: str
+    working_folder: str
+    """Of the study's process, which relative paths of the config start from."""
+
+    def config_of(self, trial: str, values: dict[str, Any], output: str | None = None) -> Config:
+        """A trial's config, which `crlft train` runs as it is: the study's with its values, on its shards."""
+        raw = with_values(self.config, values).model_dump(mode="json", by_alias=True)
+        del raw["tune"]
+        raw["output"] = output or beneath(self.config.output, f"trials/{trial}")
+        raw["data"]["shards"] = self.shards
+        return validate(raw, f"trial {trial}")
+
+
+def run_trial(asked: dict[str, Any], job: Trials) -> dict[str, Any]:
+    """Trains, reporting the metric as it is measured; Tune calls it, again after a failure or a restart.
+
+    Returns:
+        the last report, with `finished`, which a trial that was stopped early lacks.
+    """
+    from crlft_ray.training.train import Within, train
+
+    began = time.monotonic()
+    os.chdir(job.working_folder)
+    config = job.config_of(asked["trial"], asked["values"])
+    reporter = _Reporter(job.metric, config.train.global_batch_tokens)
+    try:
+        trained = train(config, within=Within(job.parent_run, reporter))
+    except (UserError, TrainingFailed) as error:
+        # Tune keeps the text; its type says nothing to a person.
+        raise RuntimeError(str(error)) from None
+    score = trained.metrics.get(job.metric, math.nan)
+    if math.isnan(score):
+        raise RuntimeError(f"{job.metric} was never measured")
+    return {
+        "finished": True,
+        "score": score,
+        "se": trained.metrics.get(_error_of(job.metric), math.nan),
+        "step": trained.steps,
+        "tokens": trained.steps * config.train.global_batch_tokens,
+        "seconds": time.monotonic() - began,
+        "whole": trained.first_step == 0,
+        "training_s": reporter.training_s,
+        "evaluation_s": reporter.evaluation_s,
+        "mlflow_run_id": trained.mlflow_run_id,
+        **{name: value for name, value in trained.metrics.items() if name.startswith(("start/", "export/"))},
+    }
+
+
+class _Reporter:
+    """Passes a training's metric on to Tune, and adds up where its time went."""
+
+    def __init__(self, metric: str, step_tokens: int) -> None:
+        self._metric = metric
+        self._step_tokens = step_tokens
+        self.training_s = self.evaluation_s = 0.0
+
+    def __call__(self, records: list[Record]) -> None:
+        from ray import tune
+
+        for record in records:
+            self.training_s += record.metrics.get("train/step_s", 0.0)
+            self.evaluation_s += record.metrics.get("evaluate/seconds", 0.0)
+            score = record.metrics.get(self._metric, math.nan)
+            if not math.isnan(score):
+                error = record.metrics.get(_error_of(self._metric), math.nan)
+                tokens = record.step * self._step_tokens
+                tune.report({"score": score, "se": error, "step": record.step, "tokens": tokens})
+
+
+def _error_of(metric: str) -> str:
+    """The name of a metric's standard error; only held-out losses under the own condition have one."""
+    kind, _, rest = metric.partition("/")
+    name, _, way = rest.partition("/as_")
+    return f"heldout_se/{name}" if kind == "heldout" and name == way else ""

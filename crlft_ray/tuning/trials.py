@@ -1,0 +1,110 @@
+"""Runs the trials of a study with Ray Tune, from wherever its journal says that it has come to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.config.tune import Tune
+from crlft_ray.errors import Stopped
+from crlft_ray.stop_signals import stop_signals
+from crlft_ray.tuning.budget import BudgetStopper
+from crlft_ray.tuning.journal import Journal, TrialLog
+from crlft_ray.tuning.schedulers import scheduler_of
+from crlft_ray.tuning.searcher import StudySearcher
+from crlft_ray.tuning.space import Domain
+
+log = logging.getLogger(__name__)
+
+
+def run_trials(
+    trainable: Callable[[dict[str, Any], Any], dict[str, Any]],
+    job: Any,
+    *,
+    tune: Tune,
+    space: dict[str, Domain],
+    seed: int,
+    first: int,
+    steps: int,
+    folder: Path,
+    watcher: Callable[[Journal, threading.Event], Any],
+) -> list[TrialLog]:
+    """Runs what is left of a study's trials; `job` is given to each.
+
+    Args:
+        trainable: of a trial's config for Tune (see `StudySearcher`) and `job`; gives the last report.
+        tune: the study's section of the config.
+        space: as parsed.
+        seed: of the searcher.
+        first: step before which no trial is stopped early.
+        steps: of a whole trial.
+        folder: local folder of the journal.
+        watcher: makes the Tune callback that keeps the journal.
+
+    Raises:
+        Stopped: SIGTERM or SIGINT came; the same call goes on.
+    """
+    from ray import tune as ray_tune
+
+    journal = Journal(folder / "trials.jsonl")
+    past = journal.trials()
+    ended = sum(log.state != "running" for log in past.values())
+    asked = threading.Event()
+    stopper = BudgetStopper(tune.budget, past, folder / "time.json", asked)
+    left = 0 if stopper.stop_all() else tune.budget.trials - ended
+    if past:
+        log.info("the study goes on: %d of %d trials are done", ended, tune.budget.trials)
+    if left > 0:
+        mode = tune.direction
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(ray_tune.with_parameters(trainable, job=job), _beside_driver()),
+            tune_config=ray_tune.TuneConfig(
+                num_samples=left,
+                max_concurrent_trials=tune.at_once,
+                search_alg=StudySearcher(space, tune.searcher, mode, seed, list(past.values())),
+                scheduler=scheduler_of(tune.scheduler, first=first, steps=steps, mode=mode, past=past),
+            ),
+            run_config=ray_tune.RunConfig(
+                name=f"after_{ended}",
+                storage_path=str(folder / "ray_tune"),
+                # Once more from its newest checkpoint; who fails twice is recorded, and the study goes on.
+                failure_config=ray_tune.FailureConfig(max_failures=1),
+                stop=stopper,
+                callbacks=[watcher(journal, asked)],
+                verbose=0,
+            ),
+        )
+        _fit(tuner, asked)
+        stopper.keep()
+        if asked.is_set():
+            raise Stopped("the study was stopped; the same command goes on with it")
+    if stopper.reason:
+        log.warning("%s; the study ends here", stopper.reason)
+    return list(journal.trials().values())
+
+
+def _fit(tuner: Any, asked: threading.Event) -> None:
+    # In a thread of its own: Tune would take over the main thread's signals.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    with ThreadPoolExecutor(1, "crlft-tune") as pool, stop_signals() as signalled:
+        fitting = pool.submit(tuner.fit)
+        while not wait([fitting], timeout=0.5).done:
+            if signalled.is_set() and not asked.is_set():
+                log.info("stopping the study; its trials go on from their checkpoints when the command is given again")
+                asked.set()
+    fitting.result()
+
+
+def _beside_driver() -> Any:
+    """A trial's own process needs no CPU, only its workers do; it must lie where the study's folder is."""
+    import ray
+    from ray.tune import PlacementGroupFactory
+
+    here = ray.get_runtime_context().get_node_id()
+    (address,) = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here]
+    return PlacementGroupFactory([{"CPU": 0.0, f"node:{address}": 0.001}])

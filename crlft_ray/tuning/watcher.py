@@ -1,0 +1,108 @@
+"""Follows the trials: keeps the journal, tells a person, and ends in MLflow what a stopped trial cannot end itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from crlft_ray.errors import UserError
+from crlft_ray.tracking import Run, deliver
+from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.worker import checkpoints_folder
+from crlft_ray.tuning.journal import Journal, State
+from crlft_ray.tuning.trial import Trials
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Callback):  # type: ignore[misc]
+    """Tune calls it in the driver."""
+
+    def __init__(self, journal: Journal, job: Trials, asked: threading.Event) -> None:
+        self._journal = journal
+        self._job = job
+        self._asked_to_stop = asked
+        self._started: set[str] = set()
+        self._finished: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The first time and again after a failure."""
+        name, values = trial.config["trial"], trial.config["values"]
+        self._journal.started(name, values)
+        again = " again" if name in self._started else ""
+        self._started.add(name)
+        log.info("trial %s starts%s: %s", name, again, shown_values(values))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """The metric after a step."""
+        if "score" not in result:
+            return
+        name = trial.config["trial"]
+        plain = {k: v for k, v in result.items() if k in _REPORTED or k.startswith(("start/", "export/"))}
+        self._journal.reported(name, plain)
+        if result.get("finished"):
+            self._finished.add(name)
+        log.info("trial %s: step %d, %s %.4f", name, result["step"], self._job.metric, result["score"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Finished, or stopped early."""
+        name = trial.config["trial"]
+        finished = name in self._finished
+        if not finished and self._asked_to_stop.is_set():
+            # Cut off with the study, and goes on with it.
+            return
+        self._end(trial, "finished" if finished else "stopped early")
+        if not finished:
+            log.info("trial %s is stopped early", name)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Failed for the second time."""
+        error = _cause(trial)
+        self._end(trial, "failed", error)
+        log.warning("trial %s failed twice and is left out: %s", trial.config["trial"], error)
+
+    def _end(self, trial: Any, state: State, error: str = "") -> None:
+        name, values = trial.config["trial"], trial.config["values"]
+        self._journal.ended(name, state, error)
+        config = self._job.config_of(name, values)
+        if state != "finished":
+            _end_in_mlflow(config.tracking.uri or "", tracking_folder(config), state)
+        if state != "failed":
+            # As large as the training itself, and nothing goes on from them.
+            checkpoints_folder(config).remove()
+
+
+_REPORTED = {
+    "score", "se", "step", "tokens", "finished", "seconds", "whole", "training_s", "evaluation_s", "mlflow_run_id",
+}  # fmt: skip
+
+
+def shown_values(values: dict[str, Any]) -> str:
+    """A trial's values in one line."""
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} = {value}" for key, value in shown.items())
+
+
+def _cause(trial: Any) -> str:
+    """The last line of the error that Tune kept."""
+    file = trial.error_file
+    lines = Path(file).read_text().strip().splitlines() if file and Path(file).exists() else []
+    return lines[-1].strip() if lines else "its process died"
+
+
+def _end_in_mlflow(uri: str, folder: Path, state: State) -> None:
+    """Brings the values that the killed process had spooled, and ends its run."""
+    run = Run(uri, folder)
+    if not run.started:
+        return
+    try:
+        deliver(uri, folder)
+    except UserError as error:
+        log.warning("tracking: %s", error)
+    run.finish("FAILED" if state == "failed" else "KILLED")

@@ -1,0 +1,55 @@
+"""Early stopping, before and after a restart."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.schedulers import scheduler_of
+
+FINISHED = {
+    f"{n:03}": TrialLog(f"{n:03}", {}, "finished", [(step, loss - step / 100) for step in range(1, 10)])
+    for n, loss in enumerate((1.0, 1.1, 1.2, 1.3))
+}
+
+
+class _Trial:
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+def _steps_of(scheduler: TrialScheduler, name: str, loss: float) -> int:
+    """How far a trial of a constant loss comes."""
+    trial: Any = _Trial(name)
+    scheduler.on_trial_add(None, trial)
+    for step in range(1, 10):
+        if scheduler.on_trial_result(None, trial, {"step": step, "score": loss}) == TrialScheduler.STOP:
+            return step
+    scheduler.on_trial_complete(None, trial, {"step": 9, "score": loss})
+    return 9
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_a_bad_trial_is_stopped_and_a_good_one_is_not(kind: Literal["asha", "median"]) -> None:
+    """Also by what only an earlier start of the study has seen."""
+    scheduler = scheduler_of(kind, first=1, steps=9, mode="min", past=FINISHED)
+    assert _steps_of(scheduler, "bad", 2.0) < 9
+    assert _steps_of(scheduler, "good", 0.5) == 9
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_without_a_past_the_first_one_goes_on(kind: Literal["asha", "median"]) -> None:
+    assert _steps_of(scheduler_of(kind, first=1, steps=9, mode="min", past={}), "bad", 2.0) == 9
+
+
+def test_no_scheduler_stops_nothing() -> None:
+    assert _steps_of(scheduler_of("none", first=1, steps=9, mode="min", past=FINISHED), "bad", 9.0) == 9
+
+
+def test_the_direction_counts() -> None:
+    scheduler = scheduler_of("asha", first=1, steps=9, mode="max", past=FINISHED)
+    assert _steps_of(scheduler, "low", 0.5) < 9
+    assert _steps_of(scheduler, "high", 2.0) == 9
