@@ -103,7 +103,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
                 first=config.evaluate.every,
                 steps=planned_steps(config, order_of(config, manifest)),
                 folder=folder,
-                watcher=lambda journal, asked: Watcher(journal, job, asked),
+                watcher=lambda journal, asked: Watcher(journal, job.metric, asked, job.ended),
             )
             study = _finish(config, job, space, logs, run, folder, register_as)
             status = "FINISHED"

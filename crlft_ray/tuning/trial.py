@@ -11,7 +11,10 @@ from typing import Any
 from crlft_ray.config import Config, validate
 from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.storage import beneath
-from crlft_ray.tracking import Record
+from crlft_ray.tracking import Record, Run, deliver
+from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.worker import checkpoints_folder
+from crlft_ray.tuning.journal import State
 from crlft_ray.tuning.space import with_values
 
 
@@ -35,6 +38,22 @@ class Trials:
         raw["output"] = output or beneath(self.config.output, f"trials/{trial}")
         raw["data"]["shards"] = self.shards
         return validate(raw, f"trial {trial}")
+
+    def ended(self, trial: str, values: dict[str, Any], state: State) -> None:
+        """Cleans up after a trial; the process of one that was stopped early could not do it."""
+        clean_up(self.config_of(trial, values), state)
+
+
+def clean_up(config: Config, state: State) -> None:
+    """Ends a trial's run in MLflow, and removes checkpoints that nothing goes on from: as large as the training."""
+    if state != "failed":
+        checkpoints_folder(config).remove()
+    run = Run(config.tracking.uri or "", tracking_folder(config))
+    if state == "finished" or not run.started:
+        return
+    # What the process had spooled and could not send.
+    deliver(run.uri, run.folder)
+    run.finish("FAILED" if state == "failed" else "KILLED")
 
 
 def run_trial(asked: dict[str, Any], job: Trials) -> dict[str, Any]:

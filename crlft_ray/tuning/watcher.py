@@ -1,30 +1,33 @@
-"""Follows the trials: keeps the journal, tells a person, and ends in MLflow what a stopped trial cannot end itself."""
+"""Follows the trials: keeps the journal, and tells a person."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
-from crlft_ray.errors import UserError
-from crlft_ray.tracking import Run, deliver
-from crlft_ray.training.tracked import tracking_folder
-from crlft_ray.training.worker import checkpoints_folder
 from crlft_ray.tuning.journal import Journal, State
-from crlft_ray.tuning.trial import Trials
 
 log = logging.getLogger(__name__)
 
 
 class Watcher(Callback):  # type: ignore[misc]
-    """Tune calls it in the driver."""
+    """Tune calls it in the driver; `ended` is called once a trial is over."""
 
-    def __init__(self, journal: Journal, job: Trials, asked: threading.Event) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        metric: str,
+        asked: threading.Event,
+        ended: Callable[[str, dict[str, Any], State], None],
+    ) -> None:
         self._journal = journal
-        self._job = job
+        self._metric = metric
+        self._ended = ended
         self._asked_to_stop = asked
         self._started: set[str] = set()
         self._finished: set[str] = set()
@@ -48,7 +51,7 @@ class Watcher(Callback):  # type: ignore[misc]
         self._journal.reported(name, plain)
         if result.get("finished"):
             self._finished.add(name)
-        log.info("trial %s: step %d, %s %.4f", name, result["step"], self._job.metric, result["score"])
+        log.info("trial %s: step %d, %s %.4f", name, result["step"], self._metric, result["score"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finished, or stopped early."""
@@ -70,12 +73,7 @@ class Watcher(Callback):  # type: ignore[misc]
     def _end(self, trial: Any, state: State, error: str = "") -> None:
         name, values = trial.config["trial"], trial.config["values"]
         self._journal.ended(name, state, error)
-        config = self._job.config_of(name, values)
-        if state != "finished":
-            _end_in_mlflow(config.tracking.uri or "", tracking_folder(config), state)
-        if state != "failed":
-            # As large as the training itself, and nothing goes on from them.
-            checkpoints_folder(config).remove()
+        self._ended(name, values, state)
 
 
 _REPORTED = {
@@ -94,15 +92,3 @@ def _cause(trial: Any) -> str:
     file = trial.error_file
     lines = Path(file).read_text().strip().splitlines() if file and Path(file).exists() else []
     return lines[-1].strip() if lines else "its process died"
-
-
-def _end_in_mlflow(uri: str, folder: Path, state: State) -> None:
-    """Brings the values that the killed process had spooled, and ends its run."""
-    run = Run(uri, folder)
-    if not run.started:
-        return
-    try:
-        deliver(uri, folder)
-    except UserError as error:
-        log.warning("tracking: %s", error)
-    run.finish("FAILED" if state == "failed" else "KILLED")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import AnswerFile, from_arrow
 from crlft_ray.evaluation.asking.engine import Engine
@@ -57,7 +58,7 @@ def evaluated(ray_session: None, base: Path, tmp_path_factory: pytest.TempPathFa
 def test_what_is_spread_is_what_one_process_answers(evaluated: tuple[Evaluation, Path], base: Path) -> None:
     suite = load_suite("agieval", limit=LIMIT)
     score = evaluated[0].models[0].suites["agieval"]
-    alone = {(a.task, a.question): a for a in Engine(base, precision="fp32").ask(suite, score.way)}
+    alone = {(a.task, a.question): a for a in Engine(base, precision=native_precision()).ask(suite, score.way)}
     assert [(a.task, a.question) for a in score.answers] == [(q.task, q.id) for q in suite.questions]
     for answer in score.answers:
         assert answer.loglikelihoods == pytest.approx(alone[answer.task, answer.question].loglikelihoods, abs=0.02)
