@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,17 @@ from crlft_ray.tracking.spool import replace_text
 from crlft_ray.tuning.journal import TrialLog
 
 
-class BudgetStopper(Stopper):  # type: ignore[misc]
-    """Stops all trials once hours or tokens are used up, or `asked` is set; the time of earlier starts is in a file."""
+@dataclass
+class StopAsked:
+    """Whether the study is to stop for now. Plain, because Tune pickles whoever holds it."""
 
-    def __init__(self, budget: Budget, past: dict[str, TrialLog], file: Path, asked: threading.Event) -> None:
+    yes: bool = False
+
+
+class BudgetStopper(Stopper):  # type: ignore[misc]
+    """Stops all trials once hours or tokens are used up, or somebody asked; the time of earlier starts is in a file."""
+
+    def __init__(self, budget: Budget, past: dict[str, TrialLog], file: Path, asked: StopAsked) -> None:
         self._budget = budget
         self._file = file
         self._asked = asked
@@ -47,7 +54,7 @@ class BudgetStopper(Stopper):  # type: ignore[misc]
             self.reason = f"tune.budget.hours: {hours:g} hours are over"
         elif tokens is not None and sum(self._tokens.values()) >= tokens:
             self.reason = f"tune.budget.tokens: {tokens:,} tokens are used up"
-        return bool(self.reason) or self._asked.is_set()
+        return bool(self.reason) or self._asked.yes
 
     def keep(self) -> None:
         """Writes the time used, for the next start."""

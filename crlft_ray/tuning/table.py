@@ -36,7 +36,8 @@ def print_study(study: Study, console: Console) -> None:
         print_scores(study.evaluation, console)
     if study.registered:
         console.print(study.registered.text(), highlight=False, markup=False)
-    console.print(f"crlft train {study.best_config}   # trains the winner's config by itself", highlight=False)
+    command = f"crlft train {study.best_config}   # trains the winner's config by itself"
+    console.print(command, highlight=False, soft_wrap=True)
 
 
 def _overhead(trials: list[TrialLog]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from crlft_ray.config.tune import Tune
 from crlft_ray.errors import Stopped
 from crlft_ray.stop_signals import stop_signals
-from crlft_ray.tuning.budget import BudgetStopper
+from crlft_ray.tuning.budget import BudgetStopper, StopAsked
 from crlft_ray.tuning.journal import Journal, TrialLog
 from crlft_ray.tuning.schedulers import scheduler_of
 from crlft_ray.tuning.searcher import StudySearcher
@@ -32,7 +31,7 @@ def run_trials(
     first: int,
     steps: int,
     folder: Path,
-    watcher: Callable[[Journal, threading.Event], Any],
+    watcher: Callable[[Journal, StopAsked], Any],
 ) -> list[TrialLog]:
     """Runs what is left of a study's trials; `job` is given to each.
 
@@ -54,7 +53,7 @@ def run_trials(
     journal = Journal(folder / "trials.jsonl")
     past = journal.trials()
     ended = sum(log.state != "running" for log in past.values())
-    asked = threading.Event()
+    asked = StopAsked()
     stopper = BudgetStopper(tune.budget, past, folder / "time.json", asked)
     left = 0 if stopper.stop_all() else tune.budget.trials - ended
     if past:
@@ -81,22 +80,24 @@ def run_trials(
         )
         _fit(tuner, asked)
         stopper.keep()
-        if asked.is_set():
+        if asked.yes:
             raise Stopped("the study was stopped; the same command goes on with it")
     if stopper.reason:
         log.warning("%s; the study ends here", stopper.reason)
     return list(journal.trials().values())
 
 
-def _fit(tuner: Any, asked: threading.Event) -> None:
+def _fit(tuner: Any, asked: StopAsked) -> None:
+    # Tune's own files and tables say again what the journal and the watcher say.
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # In a thread of its own: Tune would take over the main thread's signals.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     with ThreadPoolExecutor(1, "crlft-tune") as pool, stop_signals() as signalled:
         fitting = pool.submit(tuner.fit)
         while not wait([fitting], timeout=0.5).done:
-            if signalled.is_set() and not asked.is_set():
+            if signalled.is_set() and not asked.yes:
                 log.info("stopping the study; its trials go on from their checkpoints when the command is given again")
-                asked.set()
+                asked.yes = True
     fitting.result()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from crlft_ray.tuning.budget import StopAsked
 from crlft_ray.tuning.journal import Journal, State
 
 log = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ class Watcher(Callback):  # type: ignore[misc]
         self,
         journal: Journal,
         metric: str,
-        asked: threading.Event,
+        asked: StopAsked,
         ended: Callable[[str, dict[str, Any], State], None],
     ) -> None:
         self._journal = journal
         self._metric = metric
         self._ended = ended
-        self._asked_to_stop = asked
+        self._asked = asked
         self._started: set[str] = set()
         self._finished: set[str] = set()
 
@@ -51,13 +51,15 @@ class Watcher(Callback):  # type: ignore[misc]
         self._journal.reported(name, plain)
         if result.get("finished"):
             self._finished.add(name)
+            log.info("trial %s is finished: %s %.4f", name, self._metric, result["score"])
+            return
         log.info("trial %s: step %d, %s %.4f", name, result["step"], self._metric, result["score"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finished, or stopped early."""
         name = trial.config["trial"]
         finished = name in self._finished
-        if not finished and self._asked_to_stop.is_set():
+        if not finished and self._asked.yes:
             # Cut off with the study, and goes on with it.
             return
         self._end(trial, "finished" if finished else "stopped early")

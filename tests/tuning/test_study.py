@@ -1,0 +1,121 @@
+"""A whole study on the cluster: Tune over Train over ZeRO-3, on the shards of another run."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from crlft_ray.config import Config, load_config, validate
+from crlft_ray.errors import UserError
+from crlft_ray.training.train import train
+from crlft_ray.tuning.study import Study, tune
+from tests.runs import FinishedRun
+from tests.tracking.helpers import points
+
+pytestmark = pytest.mark.slow
+
+METRIC = "heldout/expert/as_expert"
+FAILING = 1e30
+"""A learning rate with which no step has a finite gradient."""
+
+
+def _config(finished: FinishedRun, output: Path, **tune_section: Any) -> Config:
+    raw = finished.config.model_dump(mode="json", by_alias=True)
+    raw["output"] = str(output)
+    raw["data"]["shards"] = str(finished.output / "shards")
+    raw["train"] |= {"workers": 1}
+    raw["evaluate"] = {"suites": [], "every": 4}
+    raw["tune"] = {"space": {"train.lr": f"grid(0.03, {FAILING}, 0.0001)"}, "searcher": "grid",
+                   "budget": {"trials": 3}, "finalists": 1, **tune_section}  # fmt: skip
+    return validate(raw, "test")
+
+
+@pytest.fixture(scope="module")
+def study(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Of a good, a failing and a bad learning rate."""
+    return tune(_config(finished, tmp_path_factory.mktemp("study") / "out"))
+
+
+def test_each_trial_ends_as_it_must(study: Study) -> None:
+    """The good one wins, the failing one is recorded with its error, the bad one is stopped early."""
+    states = {log.values["train.lr"]: log for log in study.trials}
+    assert {lr: log.state for lr, log in states.items()} == {
+        0.03: "finished", FAILING: "failed", 0.0001: "stopped early",
+    }  # fmt: skip
+    assert "had no finite loss or gradient" in states[FAILING].error
+    assert states[0.0001].step == 4
+    assert study.winner == states[0.03].trial
+    assert [step for step, _ in states[0.03].curve] == [4, 8, 12, 16, 18]
+    assert all(math.isfinite(log.last["se"]) for log in study.trials if log.state != "failed")
+
+
+def test_the_winner_trained_alone_gives_the_same_numbers(study: Study) -> None:
+    """`crlft train best.yaml`, as it is."""
+    config = load_config(study.best_config)
+    trained = train(config)
+    (winner,) = [log for log in study.trials if log.trial == study.winner]
+    assert trained.metrics[METRIC] == winner.score
+    ours = Path(trained.export) / "model.safetensors"
+    theirs = Path(study.best_config).parent / "trials" / winner.trial / "export" / "model.safetensors"
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_one_parent_run_and_a_child_for_each_trial(study: Study) -> None:
+    client = MlflowClient(study.tracking_uri)
+    parent = client.get_run(str(study.mlflow_run_id))
+    assert parent.info.status == "FINISHED"
+    children = client.search_runs(
+        [parent.info.experiment_id], filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    assert {child.data.params["train.lr"]: child.info.status for child in children} == {
+        "0.03": "FINISHED", str(FAILING): "FAILED", "0.0001": "KILLED",
+    }  # fmt: skip
+    (best,) = [child for child in children if child.data.tags.get("crlft.best") == "true"]
+    assert best.data.params["train.lr"] == "0.03"
+    assert parent.data.tags["crlft.best_run"] == best.info.run_id
+    (stopped,) = [child for child in children if child.data.params["train.lr"] == "0.0001"]
+    assert points(study.tracking_uri, stopped.info.run_id, METRIC).keys() >= {4}
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id, "study")}
+    assert artifacts == {"study/train.lr.png", "study/history.png", "study/curves.png"}
+
+
+def test_only_what_is_needed_is_kept(study: Study) -> None:
+    trials = Path(study.best_config).parent / "trials"
+    exports = {folder.name for folder in trials.iterdir() if (folder / "export").exists()}
+    assert exports == {study.winner}
+    ended = [log.trial for log in study.trials if log.state != "failed"]
+    assert not any((trials / name / "checkpoints").exists() for name in ended)
+
+
+def test_the_same_command_does_nothing_twice(study: Study, finished: FinishedRun) -> None:
+    output = Path(study.best_config).parent
+    before = (output / "tracking" / "study" / "trials.jsonl").read_bytes()
+    again = tune(_config(finished, output))
+    assert (again.winner, again.mlflow_run_id) == (study.winner, study.mlflow_run_id)
+    assert (output / "tracking" / "study" / "trials.jsonl").read_bytes() == before
+    assert json.loads((output / "study_result.json").read_text())["winner"] == study.winner
+
+
+def test_another_study_is_refused(study: Study, finished: FinishedRun) -> None:
+    output = Path(study.best_config).parent
+    with pytest.raises(UserError, match=r"holds another study: its tune.scheduler is asha, this config's none"):
+        tune(_config(finished, output, scheduler="none"))
+    with pytest.raises(UserError, match=r"holds another study: its tune.space.train.lr is "):
+        tune(_config(finished, output, space={"train.lr": "grid(0.03, 0.02, 0.01)"}))
+
+
+def test_what_cannot_be_run_is_said_at_once(finished: FinishedRun, tmp_path: Path) -> None:
+    for section, message in (
+        ({"metric": "accuracy"}, "tune.metric: no training reports 'accuracy'; it can be one of heldout/expert/as_exp"),
+        ({"at_once": 9}, "tune.at_once: 9 trials of 1 workers each do not fit: the cluster has room for"),
+        ({"space": {"train.rate": "uniform(0, 1)"}}, "the config has no key 'train.rate'"),
+    ):
+        with pytest.raises(UserError) as error:
+            tune(_config(finished, tmp_path / "out", **section))
+        assert message in str(error.value)
+    assert not (tmp_path / "out").exists()
