@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-
-from crlft_ray import __version__
 from crlft_ray.evaluation.answers import Answer
 from crlft_ray.evaluation.evaluate import Evaluation, ModelScores, short_names
 from crlft_ray.evaluation.figures import score_bars
 from crlft_ray.evaluation.scores import SuiteScore
 from crlft_ray.evaluation.suites import Suite
 from crlft_ray.json_text import json_text
+from crlft_ray.report.page import picture, render
 from crlft_ray.storage import Place
 
 _DIFFERING = 20
@@ -34,25 +30,20 @@ def write_report(evaluation: Evaluation, folder: Place) -> list[Place]:
 
 def report_html(evaluation: Evaluation) -> str:
     """The report as one page that loads nothing."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=jinja2.PackageLoader("crlft_ray.evaluation", ".")
-    )
-    environment.filters["signed"] = lambda value: f"{value:+.4f}"
     names = short_names([scores.model for scores in evaluation.models])
-    return environment.get_template("report.html.jinja").render(
+    return render(
+        "crlft_ray.evaluation",
+        "report.html.jinja",
         names=names,
         models=evaluation.models,
         suites=[_suite(evaluation, suite, names) for suite in evaluation.suites],
         heldout=[(name, _matrix(scores)) for name, scores in zip(names, evaluation.models, strict=True)],
         contamination=evaluation.contamination,
-        version=__version__,
-        date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )
 
 
 def _suite(evaluation: Evaluation, suite: Suite, names: Sequence[str]) -> dict[str, Any]:
     scores = [scores.suites[suite.name] for scores in evaluation.models]
-    picture = score_bars(scores, names)
     named = dict(zip([scores.model for scores in evaluation.models], names, strict=True))
     pairs = [
         (named[pair.first], named[pair.second], pair.comparison)
@@ -64,7 +55,7 @@ def _suite(evaluation: Evaluation, suite: Suite, names: Sequence[str]) -> dict[s
         "scores": scores,
         "tasks": list(scores[0].tasks),
         "questions": len(suite.questions),
-        "picture": base64.b64encode(picture).decode(),
+        "picture": picture(score_bars(scores, names)),
         "pairs": pairs,
         "differing": differing(suite, scores[0], scores[1]) if len(scores) > 1 else [],
     }
