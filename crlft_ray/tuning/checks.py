@@ -10,7 +10,6 @@ from crlft_ray.config import Config
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.shards.manifest import Manifest
-from crlft_ray.storage import Place
 from crlft_ray.tracking.spool import replace_text
 from crlft_ray.training.cluster import room_for, worker_resources
 from crlft_ray.training.schedule import order_of, planned_steps
@@ -77,18 +76,17 @@ def check_room(config: Config) -> None:
         )
 
 
-def check_same_study(config: Config, fingerprint: str, folder: Path) -> None:
+def check_same_study(now: dict[str, Any], folder: Path, output: str) -> None:
     """Remembers what the study is, or compares it with what it was when it began.
+
+    Args:
+        now: whatever decides what it finds.
+        folder: local folder of the study's files.
+        output: as messages name it.
 
     Raises:
         UserError: the folder holds another study.
     """
-    raw = config.model_dump(mode="json", by_alias=True)
-    tune = raw["tune"]
-    # May change from one start to the next: they decide how long and how wide it runs, not what is found.
-    budget = tune.pop("budget")
-    del tune["at_once"], tune["finalists"], raw["register"], raw["tracking"]
-    now: dict[str, Any] = {"shards": fingerprint, "tune.budget.trials": budget["trials"], "config": raw}
     place = folder / "study.json"
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +95,17 @@ def check_same_study(config: Config, fingerprint: str, folder: Path) -> None:
     before = json.loads(place.read_text(encoding="utf-8"))
     for key, one, two in _differences(before, json.loads(json_text(now))):
         raise UserError(
-            f"output: {Place.of(config.output)} holds another study: its {key} is {one}, this config's {two}; choose "
-            "another output, or start over with --fresh"
+            f"output: {output} holds another study: its {key} is {one}, now it would be {two}; choose another output"
+            ", or start over with --fresh"
         )
+
+
+def identity(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What decides what a study finds: not how long or how wide it runs, or what happens to the winner."""
+    raw = config.model_dump(mode="json", by_alias=True)
+    budget = raw["tune"].pop("budget")
+    del raw["tune"]["at_once"], raw["tune"]["finalists"], raw["register"], raw["tracking"]
+    return {"shards": fingerprint, "tune.budget.trials": budget["trials"], "config": raw}
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -20,7 +20,7 @@ from crlft_ray.storage import Place, beneath
 from crlft_ray.tracking import Dataset, Recorder, Run, RunSpec, tracking_uri
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
-from crlft_ray.tuning.checks import check_room, check_same_study, measured, metric_of
+from crlft_ray.tuning.checks import check_room, check_same_study, identity, measured, metric_of
 from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.plots import plot_study
 from crlft_ray.tuning.space import Domain, parse_space
@@ -89,7 +89,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
         manifest = prepare(config).manifest
         config = measured(config, manifest)
         folder = tracking_folder(config) / "study"
-        check_same_study(config, manifest.fingerprint, folder)
+        check_same_study(identity(config, manifest.fingerprint), folder, config.output)
         run = _open_run(config, manifest.fingerprint)
         job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
         status: Any = "FAILED"

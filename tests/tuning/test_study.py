@@ -103,7 +103,7 @@ def test_the_same_command_does_nothing_twice(study: Study, finished: FinishedRun
 
 def test_another_study_is_refused(study: Study, finished: FinishedRun) -> None:
     output = Path(study.best_config).parent
-    with pytest.raises(UserError, match=r"holds another study: its tune.scheduler is asha, this config's none"):
+    with pytest.raises(UserError, match=r"holds another study: its tune.scheduler is asha, now it would be none"):
         tune(_config(finished, output, scheduler="none"))
     with pytest.raises(UserError, match=r"holds another study: its tune.space.train.lr is "):
         tune(_config(finished, output, space={"train.lr": "grid(0.03, 0.02, 0.01)"}))
