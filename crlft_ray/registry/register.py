@@ -121,13 +121,14 @@ def register(
     with owned(run), registry(uri) as client:
         # Before anything is asked: whether the registry can be used at all.
         client.search_registered_models(max_results=1)
+        run_id = _run_id(client, result)
         connect()
         answers = place / "evaluation" / "answers"
         scores = score_models([export, config.model], [asked], answers, threads=threads)
         entry = _Entry(
             export=export,
             provenance=_provenance(export),
-            run_id=_run_id(client, result),
+            run_id=run_id,
             suite=asked,
             score=scores[0][asked.name],
             base=scores[1][asked.name],
