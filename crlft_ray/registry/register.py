@@ -39,6 +39,7 @@ from crlft_ray.registry.versions import (
 )
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
+from crlft_ray.tracking.access import denial
 from crlft_ray.tracking.store import shown
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def _champions_answers(client: MlflowClient, uri: str, champion: Any, entry: _En
     """The champion's answers to the very questions; kept ones, or it is asked now. None at all if it cannot be."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
+    from requests import RequestException  # of the artifact proxy
 
     wanted = {(answer.task, answer.question, answer.gold) for answer in entry.score.answers}
     kept = champion.tags.get(ANSWERS)
@@ -203,8 +205,9 @@ def _champions_answers(client: MlflowClient, uri: str, champion: Any, entry: _En
     try:
         folder = version_files(client, uri, champion.name, str(champion.version))
         (found,) = score_models([str(folder)], [entry.suite], entry.answers, threads=entry.threads)
-    except UserError as error:
-        log.warning("the champion cannot be asked: %s", error)
+    except (MlflowException, RequestException, UserError) as error:
+        # Its files are gone, or another user's: whether the new one is below it cannot be known then.
+        log.warning("the champion cannot be asked: %s", denial(error, uri) or error)
         return []
     return found[entry.suite.name].answers
 

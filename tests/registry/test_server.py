@@ -202,7 +202,7 @@ def test_who_may_not_is_told_so_once(
         assert not site.reveals(outcome.err)
     site.become("keeper", monkeypatch)
     users = get_app_client("basic-auth", site.uri)
-    users.create_registered_model_permission(NAME, "guest", "READ")
+    users.grant_user_permission("guest", "registered_model", NAME, "READ")
     # The model now, but not the run that its files belong to.
     site.become("guest", monkeypatch)
     crlft("chat", f"models:/{NAME}@champion", "--message", "hi").refuses("denies access", "lacks the permission")
