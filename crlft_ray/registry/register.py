@@ -39,6 +39,7 @@ from crlft_ray.registry.versions import (
 )
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
+from crlft_ray.tracking.access import denial
 from crlft_ray.tracking.store import shown
 
 if TYPE_CHECKING:
@@ -121,13 +122,14 @@ def register(
     with owned(run), registry(uri) as client:
         # Before anything is asked: whether the registry can be used at all.
         client.search_registered_models(max_results=1)
+        run_id = _run_id(client, result)
         connect()
         answers = place / "evaluation" / "answers"
         scores = score_models([export, config.model], [asked], answers, threads=threads)
         entry = _Entry(
             export=export,
             provenance=_provenance(export),
-            run_id=_run_id(client, result),
+            run_id=run_id,
             suite=asked,
             score=scores[0][asked.name],
             base=scores[1][asked.name],
@@ -187,6 +189,7 @@ def _champions_answers(client: MlflowClient, uri: str, champion: Any, entry: _En
     """The champion's answers to the very questions; kept ones, or it is asked now. None at all if it cannot be."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
+    from requests import RequestException  # of the artifact proxy
 
     wanted = {(answer.task, answer.question, answer.gold) for answer in entry.score.answers}
     kept = champion.tags.get(ANSWERS)
@@ -202,8 +205,9 @@ def _champions_answers(client: MlflowClient, uri: str, champion: Any, entry: _En
     try:
         folder = version_files(client, uri, champion.name, str(champion.version))
         (found,) = score_models([str(folder)], [entry.suite], entry.answers, threads=entry.threads)
-    except UserError as error:
-        log.warning("the champion cannot be asked: %s", error)
+    except (MlflowException, RequestException, UserError) as error:
+        # Its files are gone, or another user's: whether the new one is below it cannot be known then.
+        log.warning("the champion cannot be asked: %s", denial(error, uri) or error)
         return []
     return found[entry.suite.name].answers
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crlft_ray.errors import UserError
+from crlft_ray.tracking.access import denial
 from crlft_ray.tracking.store import connect, shown
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def registry(uri: str, *, timeout_s: int = 120) -> Iterator[MlflowClient]:
     """
     import mlflow
     from mlflow.exceptions import MlflowException
+    from requests import RequestException  # of the artifact proxy
 
     names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
     before, former = {name: os.environ.get(name) for name in names}, mlflow.get_tracking_uri()
@@ -37,7 +39,7 @@ def registry(uri: str, *, timeout_s: int = 120) -> Iterator[MlflowClient]:
     try:
         client = connect(uri)
         yield client
-    except MlflowException as error:
+    except (MlflowException, RequestException) as error:
         raise UserError(_explained(error, uri)) from error
     finally:
         mlflow.set_tracking_uri(former)
@@ -48,15 +50,12 @@ def registry(uri: str, *, timeout_s: int = 120) -> Iterator[MlflowClient]:
                 os.environ[name] = value
 
 
-def _explained(error: Any, uri: str) -> str:
-    text = " ".join(str(error).split())[:300]
+def _explained(error: Exception, uri: str) -> str:
+    if (denied := denial(error, uri)) is not None:
+        return denied
+    text = shown(" ".join(str(error).split()))[:300]
     if "API request to" in text or "Max retries" in text or "onnection" in text:
         return f"the registry at {shown(uri)} cannot be reached: {text}; is the server running, and its address right?"
-    if error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or "401" in text or "403" in text:
-        return (
-            f"the registry at {shown(uri)} denies access: {text}; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of somebody who may"
-        )
     return f"the registry at {shown(uri)}: {text}"
 
 

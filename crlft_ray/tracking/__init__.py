@@ -1,5 +1,6 @@
 """A run's record in MLflow: parameters, dataset, metrics, artifacts and curves; none of it can stop training."""
 
+from crlft_ray.tracking.access import mlflow_environment
 from crlft_ray.tracking.curves import plot_curves
 from crlft_ray.tracking.recorder import Delivery, History, Recorder, deliver
 from crlft_ray.tracking.run import Run
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "deliver",
+    "mlflow_environment",
     "plot_curves",
     "read_records",
     "tracking_uri",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -56,7 +57,26 @@ class Recorder:
     one counts, so a run that goes on from a checkpoint may record again the steps it has to repeat.
     """
 
-    def __init__(self, uri: str, folder: str | Path, *, system_metrics: bool = True, interval_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        uri: str,
+        folder: str | Path,
+        *,
+        system_metrics: bool = True,
+        interval_s: float = 10.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts to send.
+
+        Args:
+            uri, folder: of the run.
+            system_metrics: whether to measure the machine's load, every `interval_s` seconds.
+            environment: the driver's `mlflow_environment()`, which an actor lacks.
+
+        Raises:
+            UserError: no run was started in `folder`.
+        """
+        os.environ.update(environment or {})
         self._uri = uri
         self._folder = Path(folder)
         if not Run(uri, self._folder).started:

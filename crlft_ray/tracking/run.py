@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crlft_ray.errors import UserError
+from crlft_ray.tracking.access import denials_explained
 from crlft_ray.tracking.spool import replace_text
 from crlft_ray.tracking.store import Dataset, RunSpec, connect, flatten, open_run, reason, shown
 
@@ -49,14 +50,21 @@ class Run:
             its id, or None where MLflow is away; a `Recorder` on this folder then opens it as soon as it can.
 
         Raises:
-            UserError: a wrong `tracking.uri`, or the experiment was deleted.
+            UserError: a wrong `tracking.uri`, the experiment was deleted, or the server denies access.
             OSError: the folder cannot be written.
         """
+
+        def begin() -> None:
+            # At the start it can still be mended; later on it must not stop the training.
+            with denials_explained(self.uri):
+                self.open()
+
         state = self._load()
-        described = {**asdict(spec), "params": flatten(spec.params)}
+        params = {name: shown(value) for name, value in flatten(spec.params).items()}
+        described = {**asdict(spec), "params": params}
         state.update(run_id=run_id or state["run_id"], spec=described, opened=False, status=None)
         self._save(state)
-        self._try("open the run", self.open)
+        self._try("open the run", begin)
         return self.run_id
 
     def log_artifacts(self, files: Sequence[Path], into: str = "") -> bool:

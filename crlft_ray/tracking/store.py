@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 KEY_TAG = "crlft.key"
 _SQLITE = "sqlite:///"
+_PASSWORD = re.compile(r"(?i)(?<=[?&]password=)[^&#\s]+")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def tracking_uri(uri: str | None, output: str) -> str:
     """Where MLflow keeps the run: the config's `tracking.uri`, or SQLite in the output folder; paths are absolute.
 
     Raises:
-        UserError: the URI is one that MLflow cannot use.
+        UserError: the URI is one that MLflow cannot use, or holds a password.
     """
     if uri is None:
         if "://" in output:
@@ -65,6 +66,11 @@ def tracking_uri(uri: str | None, output: str) -> str:
         raise UserError(
             f"tracking.uri: MLflow no longer keeps runs in plain folders: give a server (http://host:5000), a "
             f"database ({_SQLITE}mlflow.db) or null, not {uri!r}"
+        )
+    if urlsplit(uri).password is not None or _PASSWORD.search(uri):
+        raise UserError(
+            f"tracking.uri: {shown(uri)} holds a password, which would be kept with the run; leave it out and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for a PostgreSQL without a server"
         )
     return uri
 
@@ -96,14 +102,14 @@ def connect(uri: str) -> MlflowClient:
 
 
 def shown(uri: str) -> str:
-    """The URI without a password, for messages."""
-    return re.sub(r"//[^/@]*@", "//…@", uri)
+    """A URI, or a text with some in it, without passwords."""
+    return _PASSWORD.sub("…", re.sub(r"//[^/\s\"]*@", "//…@", uri))
 
 
 def reason(error: Exception, uri: str) -> str:
     """An error in one line, without a password."""
     text = " ".join(str(error).split()).replace(uri, shown(uri))
-    return f"{type(error).__name__}: {re.sub('//[^/@ ]*@', '//…@', text)[:300]}"
+    return f"{type(error).__name__}: {shown(text)[:300]}"
 
 
 def entity_name(name: str) -> str:

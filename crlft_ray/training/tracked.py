@@ -10,7 +10,17 @@ from crlft_ray.errors import Stopped
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
-from crlft_ray.tracking import Dataset, Delivery, Record, Recorder, Run, RunSpec, plot_curves, tracking_uri
+from crlft_ray.tracking import (
+    Dataset,
+    Delivery,
+    Record,
+    Recorder,
+    Run,
+    RunSpec,
+    mlflow_environment,
+    plot_curves,
+    tracking_uri,
+)
 from crlft_ray.tracking.store import shown
 from crlft_ray.training.cluster import beside_driver
 
@@ -49,7 +59,7 @@ class Tracked:
             run_id,
         )
         # Beside the driver: that is where the spool and a SQLite database lie.
-        self.recorder = beside_driver(Recorder).remote(self.run.uri, folder)
+        self.recorder = beside_driver(Recorder).remote(self.run.uri, folder, environment=mlflow_environment())
         self.last_metrics: dict[str, float] = {}
 
     def __enter__(self) -> Tracked:
@@ -86,5 +96,6 @@ class Tracked:
         copies = folder / "artifacts"
         copies.mkdir(exist_ok=True)
         for place in (output / "config.yaml", shards / "manifest.json"):
-            (copies / place.name).write_bytes(place.read_bytes())
+            # An output on storage may have its credentials in the URI.
+            (copies / place.name).write_text(shown(place.read_text()), encoding="utf-8")
         self.run.log_artifacts(sorted(copies.iterdir()))

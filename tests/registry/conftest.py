@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,13 @@ def write_suite(folder: Path, *, right: str = "learned", count: int = 120) -> Pa
     return folder
 
 
+def learned_run(folder: Path, model: Path, suite: Path, /, **sections: Any) -> FinishedRun:
+    """A run whose gate is `suite`; Ray must be connected."""
+    source = write_learnable(folder / "conversations.jsonl")
+    sections["train"] = {"workers": 1, **sections.get("train", {})}
+    return finish_run(folder, run_config(model, folder / "run", source, register={"suite": str(suite)}, **sections))
+
+
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_suite(tmp_path_factory.mktemp("suites") / "replies")
@@ -57,7 +65,4 @@ def other_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(ray_session: None, tiny_model: Path, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """Of its own, because registering adds to a run."""
-    folder = tmp_path_factory.mktemp("registering")
-    source = write_learnable(folder / "conversations.jsonl")
-    raw = run_config(tiny_model, folder / "run", source, register={"suite": str(suite)}, train={"workers": 1})
-    return finish_run(folder, raw)
+    return learned_run(tmp_path_factory.mktemp("registering"), tiny_model, suite)

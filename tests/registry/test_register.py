@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 
+from crlft_ray.evaluation.answers import from_arrow, to_arrow
 from crlft_ray.registry.gate import Decision
 from crlft_ray.registry.register import Registered, register
 from crlft_ray.talk import chat
@@ -81,6 +83,35 @@ def test_the_next_one_is_compared_with_the_champion(first: Registered, run: Fini
     assert again.decision.versus_champion is not None
     assert again.decision.versus_champion.difference == 0
     assert str(MlflowClient(uri).get_model_version_by_alias(NAME, "champion").version) == again.version
+
+
+def test_a_champion_whose_answers_lack_questions_is_asked_again(
+    first: Registered, run: FinishedRun, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = MlflowClient(uri)
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    kept = Path(download_artifacts(champion.tags["crlft.answers"], dst_path=str(tmp_path), tracking_uri=uri))
+    answers = from_arrow(kept.read_bytes(), str(kept))
+    kept.write_bytes(to_arrow(answers[:-3]))
+    client.log_artifact(champion.run_id, str(kept), "gate")
+    with caplog.at_level("INFO"):
+        again = register(str(run.output), name=NAME)
+    assert f"asking the champion, version {champion.version}" in caplog.text
+    assert again.promoted, again.decision.reason
+    assert again.decision.versus_champion is not None
+    assert (again.decision.versus_champion.questions, again.decision.versus_champion.difference) == (len(answers), 0)
+
+
+def test_a_champion_that_cannot_be_asked_stays(first: Registered, run: FinishedRun, uri: str, tmp_path: Path) -> None:
+    """Neither its answers nor its files are there any more, so nothing shows that the new one is not below it."""
+    client = MlflowClient(uri)
+    client.create_registered_model("lost")
+    lost = client.create_model_version("lost", source=str(tmp_path / "gone"), tags={"crlft.gate": "passed"}).version
+    client.set_registered_model_alias("lost", "champion", lost)
+    registered = register(str(run.output), name="lost")
+    assert not registered.promoted
+    assert "cannot be compared with the champion" in registered.decision.reason
+    assert client.get_registered_model("lost").aliases == {"champion": lost, "candidate": registered.version}
 
 
 def test_a_model_that_is_no_better_stays_a_candidate(

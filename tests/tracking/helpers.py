@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
@@ -38,10 +39,22 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` on a folder; it can be killed, stopped for a while and started again on the same port."""
+    """`mlflow server` on a folder; it can be killed, stopped for a while and started again on the same port.
 
-    def __init__(self, folder: Path) -> None:
+    Its database is SQLite in the folder or `database`; `options` and `environment` are added to the command's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database: str | None = None,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._database = database or f"sqlite:///{folder / 'server.db'}"
+        self._options = options
+        self._environment = {**os.environ, **(environment or {})}
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,11 +62,13 @@ class Server:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command += ["--backend-store-uri", self._database, "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts"), *self._options]
         with (self.folder / "server.log").open("ab") as log:
             # A group of its own, because the server is a family of processes that dies or stops as one.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:

@@ -46,6 +46,26 @@ def test_passwords_are_not_shown() -> None:
     assert "secret" not in reason(ValueError(f"{uri} and http://you:secret@h/"), uri)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["http://me:secret@host:5000", "postgresql://me:secret@host/db", "postgresql://host/db?user=me&password=secret"],
+)
+def test_a_password_in_the_uri_would_be_kept_with_the_run(uri: str) -> None:
+    with pytest.raises(UserError, match=r"^tracking\.uri: .* holds a password.*MLFLOW_TRACKING_PASSWORD") as caught:
+        tracking_uri(uri, "x")
+    assert "secret" not in str(caught.value)
+    assert tracking_uri("postgresql://me@host/db", "x") == "postgresql://me@host/db"
+
+
+def test_credentials_of_storage_are_no_parameters(uri: str, tmp_path: Path) -> None:
+    spec = _with_params(output="s3://key:secret@bucket/a b", data={"sources": ["s3://k:secret@b/x", "a@b"]})
+    run_id = Run(uri, tmp_path / "t").start(spec)
+    params = MlflowClient(uri).get_run(run_id).data.params
+    assert params["output"] == "s3://…@bucket/a b"
+    assert params["data.sources"] == '["s3://…@b/x", "a@b"]'
+    assert "secret" not in (tmp_path / "t" / "run.json").read_text()
+
+
 def test_nested_settings_become_flat_parameters() -> None:
     nested = {"a": {"b": None, "c": True}, "l": [1, 2], "s": [{"p": "x"}, {"p": "y"}], "t": "text", "e": {}}
     flat = {"a.b": "null", "a.c": "true", "l": "[1, 2]", "s.0.p": "x", "s.1.p": "y", "t": "text", "e": "{}"}

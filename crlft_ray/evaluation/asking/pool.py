@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from crlft_ray.evaluation.asking.engine import Engine
 from crlft_ray.evaluation.suites import Question, Suite
 from crlft_ray.evaluation.way import Way
 from crlft_ray.model.find import model_folder
+from crlft_ray.tracking import mlflow_environment
 
 _CHUNKS_PER_WORKER = 12
 """How finely the questions are divided, so that all workers finish together."""
@@ -30,7 +32,9 @@ class Asked:
 class _Asker:
     """The actor: has one model at a time, and loads each once, as the questions to one come in a row."""
 
-    def __init__(self, threads: int, precision: Precision) -> None:
+    def __init__(self, threads: int, precision: Precision, environment: dict[str, str]) -> None:
+        # A model of the registry is fetched here.
+        os.environ.update(environment)
         self._threads, self._precision = threads, precision
         self._model = ""
         self._engine: Engine | None = None
@@ -72,7 +76,7 @@ def ask_all(
     # Of each model the longest first: what is left at the end is short.
     chunks.sort(key=lambda chunk: (order[chunk.model], -_cost(chunk.suite.questions)))
     actor: Any = ray.remote(**resources)(_Asker)
-    actors = [actor.remote(threads, precision) for _ in range(min(workers, len(chunks)))]
+    actors = [actor.remote(threads, precision, mlflow_environment()) for _ in range(min(workers, len(chunks)))]
     try:
         pool = ActorPool(actors)
         for number, answers in pool.map_unordered(lambda one, n: one.ask.remote(n, chunks[n]), range(len(chunks))):

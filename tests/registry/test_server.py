@@ -1,0 +1,244 @@
+"""Tracking and the registry on a server with PostgreSQL, an artifact store behind its proxy, and users."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.server import get_app_client
+
+from crlft_ray.evaluation.scoring import score_models
+from crlft_ray.evaluation.suites import load_suite
+from crlft_ray.registry.register import Registered, register
+from crlft_ray.registry.registry import version_folder
+from crlft_ray.registry.turns import GATE, PENDING, turn
+from crlft_ray.storage import Place
+from crlft_ray.tracking import mlflow_environment
+from tests.cli.helpers import Outcome, crlft
+from tests.postgres import Postgres, postgres_programs
+from tests.registry.conftest import learned_run
+from tests.runs import FinishedRun
+from tests.tracking.helpers import Server, points, until
+
+PROGRAMS = postgres_programs()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        PROGRAMS is None, reason="PostgreSQL is not installed: no initdb on PATH or in /usr/lib/postgresql/*/bin"
+    ),
+]
+
+NAME = "served-replies"
+AUTH = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = {database}
+admin_username = keeper
+admin_password = {password}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server and its users; `keeper` may do everything, `trainer` what he made himself, and `guest` nothing."""
+
+    server: Server
+    passwords: dict[str, str] = field(
+        default_factory=lambda: {name: secrets.token_urlsafe(18) for name in ("keeper", "trainer", "guest")}
+    )
+
+    @property
+    def uri(self) -> str:
+        return self.server.uri
+
+    def become(self, name: str, patch: pytest.MonkeyPatch, password: str | None = None) -> None:
+        """This process, but not the cluster's, has a user's credentials."""
+        patch.setenv("MLFLOW_TRACKING_URI", self.uri)
+        patch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", password or self.passwords[name])
+
+    def reveals(self, content: str | bytes) -> bool:
+        """Whether a password is in it, plain or as it goes over the line."""
+        content = content.encode() if isinstance(content, str) else content
+        pairs = [f"{name}:{password}".encode() for name, password in self.passwords.items()]
+        words = [password.encode() for password in self.passwords.values()]
+        return any(word in content for word in [*words, *(base64.b64encode(pair) for pair in pairs)])
+
+
+@pytest.fixture(scope="module")
+def site(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """This process is `trainer`; Ray was started before it had credentials, as on a cluster."""
+    assert PROGRAMS is not None
+    folder = tmp_path_factory.mktemp("site")
+    database = Postgres(PROGRAMS, ["mlflow", "users"])
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),
+        # Jobs of the server itself, which would only take longer to start.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    options = ["--app-name", "basic-auth", "--serve-artifacts"]
+    site = Site(Server(folder, database.uri("mlflow"), options, environment))
+    (folder / "auth.ini").write_text(AUTH.format(database=database.uri("users"), password=site.passwords["keeper"]))
+    try:
+        site.server.start()
+        with pytest.MonkeyPatch.context() as patch:
+            site.become("keeper", patch)
+            users = get_app_client("basic-auth", site.uri)
+            for name in ("trainer", "guest"):
+                users.create_user(name, site.passwords[name])
+            site.become("trainer", patch)
+            yield site
+    finally:
+        site.server.kill()
+        database.end()
+
+
+@pytest.fixture(scope="module")
+def strong(site: Site, tiny_model: Path, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return learned_run(tmp_path_factory.mktemp("strong"), tiny_model, suite, tracking={"uri": site.uri})
+
+
+@pytest.fixture(scope="module")
+def weak(site: Site, tiny_model: Path, suite: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Better than its base, but not as good as `strong`."""
+    folder = tmp_path_factory.mktemp("weak")
+    return learned_run(folder, tiny_model, suite, tracking={"uri": site.uri}, train={"lr": 0.003})
+
+
+@pytest.fixture(scope="module")
+def registered(strong: FinishedRun) -> Registered:
+    return register(str(strong.output), name=NAME)
+
+
+def test_a_run_is_tracked_as_a_whole(site: Site, strong: FinishedRun) -> None:
+    """By the driver and by the recorder's process, which Ray has started without credentials."""
+    run_id = strong.trained.mlflow_run_id
+    assert run_id is not None
+    assert "tracking:" not in strong.shown, strong.shown
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert run.data.params["tracking.uri"] == site.uri
+    assert set(points(site.uri, run_id, "train/loss")) == set(range(1, strong.trained.steps + 1))
+    assert {file.path for file in client.list_artifacts(run_id)} >= {"config.yaml", "curves", "manifest.json"}
+
+
+def test_it_is_registered_and_found_again(registered: Registered, strong: FinishedRun, suite: Path) -> None:
+    import mlflow
+
+    assert registered.promoted, registered.decision.reason
+    champion = f"models:/{NAME}@champion"
+    folder, export = version_folder(champion), Path(strong.trained.export)
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "crlft.json"):
+        assert (folder / name).read_bytes() == (export / name).read_bytes()
+    mlflow.set_tracking_uri(strong.trained.tracking_uri)
+    messages = [{"role": "user", "content": "3-1 the river"}]
+    answer = mlflow.pyfunc.load_model(champion).predict({"messages": messages, "max_tokens": 12})
+    assert answer[0]["choices"][0]["message"]["content"]
+
+
+def test_the_cluster_asks_a_champion_by_its_name(registered: Registered, suite: Path, tmp_path: Path) -> None:
+    """Its workers were started without credentials, too."""
+    asked = load_suite(str(suite), limit=1)
+    (found,) = score_models([f"models:/{NAME}@champion"], [asked], Place.of(tmp_path))
+    assert len(found[asked.name].answers) == 1
+
+
+def test_two_at_once(site: Site, strong: FinishedRun, weak: FinishedRun, registered: Registered) -> None:
+    """In whichever order they come, both have a version and the better one is the champion."""
+    name, client = "contested", MlflowClient()
+    client.create_registered_model(name)
+    # One before them that is still undecided: both come to wait for it, and go on at the same moment.
+    known = client.get_model_version(NAME, registered.version)
+    first = client.create_model_version(name, known.source, model_id=known.model_id, tags={GATE: PENDING}).version
+    with turn(client, name, first):
+        task = ray.remote(num_cpus=0)(_register)
+        tasks = [task.remote(str(run.output), name, mlflow_environment()) for run in (strong, weak)]
+        until(lambda: len(_gates(client, name)) == 3 or ray.wait(tasks, timeout=0)[0], 120)
+        assert set(_gates(client, name).values()) == {PENDING}
+        assert "champion" not in client.get_registered_model(name).aliases
+        client.set_model_version_tag(name, first, GATE, "refused")
+    (one, of_strong), (other, of_weak) = ray.get(tasks, timeout=120)
+    assert one != other, "two processes"
+    early, late = sorted((of_strong, of_weak), key=lambda found: int(found.version))
+    assert [early.version, late.version] == ["2", "3"]
+    assert early.promoted, early.decision.reason
+    assert "there was no champion" in early.decision.reason
+    assert late.decision.versus_champion is not None, "it has seen what the other one did"
+    assert late.promoted == (late is of_strong), late.decision.reason
+    aliases = client.get_registered_model(name).aliases
+    assert aliases["champion"] == of_strong.version
+    assert aliases.get("candidate") == (None if late is of_strong else of_weak.version)
+    assert _gates(client, name) == {"1": "refused", "2": "passed", "3": "passed" if late is of_strong else "refused"}
+
+
+def _register(output: str, name: str, environment: dict[str, str]) -> tuple[int, Registered]:
+    os.environ.update(environment)
+    return os.getpid(), register(output, name=name)
+
+
+def _gates(client: MlflowClient, name: str) -> dict[str, Any]:
+    return {str(found.version): found.tags[GATE] for found in client.search_model_versions(f"name = '{name}'")}
+
+
+def test_who_may_not_is_told_so_once(
+    site: Site, strong: FinishedRun, registered: Registered, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site.become("guest", monkeypatch)
+    for outcome in _all_commands(strong):
+        outcome.refuses(f"MLflow at {site.uri} denies access (mlflow/", "this user lacks the permission")
+        assert not site.reveals(outcome.err)
+    site.become("keeper", monkeypatch)
+    users = get_app_client("basic-auth", site.uri)
+    users.grant_user_permission("guest", "registered_model", NAME, "READ")
+    # The model now, but not the run that its files belong to; they are in this machine's cache already.
+    site.become("guest", monkeypatch)
+    monkeypatch.setenv("CRLFT_CACHE", str(tmp_path))
+    crlft("chat", f"models:/{NAME}@champion", "--message", "hi").refuses("denies access", "lacks the permission")
+
+
+def test_a_wrong_password_is_told_once(
+    site: Site, strong: FinishedRun, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = secrets.token_urlsafe(18)
+    site.become("trainer", monkeypatch, wrong)
+    for outcome in _all_commands(strong):
+        outcome.refuses(
+            f"MLflow at {site.uri} does not accept the user name and password",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+        assert wrong not in outcome.err
+        assert not site.reveals(outcome.err)
+
+
+def _all_commands(run: FinishedRun) -> list[Outcome]:
+    return [
+        crlft("train", run.config_file),
+        crlft("register", run.output, "--name", NAME),
+        crlft("chat", f"models:/{NAME}@champion", "--message", "hi"),
+    ]
+
+
+def test_no_password_is_kept_anywhere(site: Site, strong: FinishedRun, registered: Registered) -> None:
+    assert site.reveals(f"x {site.passwords['trainer']}"), "the search finds what it looks for"
+    client = MlflowClient()
+    run = client.get_run(str(strong.trained.mlflow_run_id))
+    version = client.get_model_version(NAME, registered.version)
+    for content in (str(run.to_dictionary()), str(dict(version)), strong.shown, registered.text()):
+        assert not site.reveals(content)
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    for folder in (strong.output, site.server.folder / "artifacts", logs):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert files
+        assert [path for path in files if site.reveals(path.read_bytes())] == []
