@@ -7,6 +7,10 @@ umask 077                          # the token is for this user alone; Ray itsel
 export RAY_AUTH_MODE=token
 ray get-auth-token --generate >/dev/null
 chmod 600 "$HOME/.ray/auth_token"
+
+# Ray replaces --node-ip-address 127.0.0.1 by the machine's outer address and opens its ports on all of them. Where it
+# believes that no other machine can join, as on Windows and macOS, it stays on loopback.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 export RAY_JOB_STOP_WAIT_TIME_S="${RAY_JOB_STOP_WAIT_TIME_S:-300}"
 
-exec ray start --head --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1 --disable-usage-stats --block "$@"
+exec ray start --head --dashboard-host 127.0.0.1 --disable-usage-stats --block "$@"
