@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-dev quickstart test check fast faults bench clean
+.PHONY: install install-dev quickstart test check audit fast faults bench clean
 
 install: $(VENV)/.installed-eval
 install-dev: $(VENV)/.installed-dev
@@ -20,6 +20,14 @@ check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pip check
+	git ls-files -z --cached --others --exclude-standard | \
+		xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+
+# Known vulnerabilities of the pinned versions. Needs the package index's own service (a mirror has none); --strict,
+# because without it whatever the service does not know would count as sound.
+audit: $(VENV)/.installed-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 fast: install-dev
 	$(BIN)/pytest -m "not slow"
