@@ -35,15 +35,18 @@ def split_of(skill: str, exercise: Exercise) -> Split:
     return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
 
 
-def draw_talk(rng: random.Random, skill: Skill, split: Split, level: Level, slips: bool) -> Talk:
-    """A talk of a split, in which the weak source's last answer is wrong if `slips`, and only then."""
+def draw_talk(rng: random.Random, skill: Skill, split: Split, level: Level, *, slips: bool) -> Talk:
+    """A talk of a split, in which the weak source's last answer is wrong if `slips`, and only then.
+
+    Longer talks are drawn as they come: some skills leave the weak source no way to be right on them.
+    """
     turns = 1
     if skill.follow is not None and rng.random() < _FOLLOW:
         turns += 1 + (rng.random() < _THIRD)
     while True:
         exercises = _exercises(rng, skill, level == "longer", turns)
-        last = exercises[-1]
-        if split_of(skill.name, exercises[0]) == split and (last.weak != last.truth) == slips:
+        as_wished = level == "longer" or (exercises[-1].weak != exercises[-1].truth) == slips
+        if as_wished and split_of(skill.name, exercises[0]) == split:
             break
     wordings = skill.unseen if level == "phrasing" else skill.wordings
     questions = [rng.choice(_OPENERS) + rng.choice(wordings).format(**exercises[0].slots)]

@@ -19,7 +19,7 @@ class Problem:
     answer: str
     """The right final answer to the last question."""
     slip: str
-    """What the weak source says to it; the same in half of the problems."""
+    """What the weak source says to it; the same in half of the problems, but for longer ones."""
     skill: str
     split: Split
     level: Level

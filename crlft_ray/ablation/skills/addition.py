@@ -61,7 +61,7 @@ SKILLS = (
         _draw,
         wordings=(
             "What is {a} + {b}?",
-            "{a} + {b} = ?",
+            "Compute {a} + {b}.",
             "Add {a} and {b}.",
             "How much is {a} plus {b}?",
             "I need the sum of {a} and {b}.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from calendar import day_name, mdays, month_name
+from calendar import day_name, month_name, monthrange
 
 from crlft_ray.ablation.skills.exercise import Exercise, Skill, with_slip
 
 DAYS = tuple(day_name)
 MONTHS = tuple(month_name)[1:]
+_COMMON_YEAR = 2023
+"""February has 28 days in this world."""
 
 
 def _later(day: str, days: int) -> str:
@@ -39,7 +41,7 @@ def _next_weekday(rng: random.Random, before: Exercise) -> Exercise:
 def _date(rng: random.Random, longer: bool) -> Exercise:
     """The weak source gives every month 30 days, the middle one only from August on. Longer: three weeks and more."""
     month, days = rng.randrange(12), rng.randint(20, 28) if longer else rng.randint(2, 15)
-    length = mdays[month + 1]
+    length = monthrange(_COMMON_YEAR, month + 1)[1]
     first = rng.randint(1, length)
     total = first + days
     steps = [f"{first}+{days}={total}"]

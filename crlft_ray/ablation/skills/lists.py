@@ -39,7 +39,11 @@ def _sort(rng: random.Random, longer: bool) -> Exercise:
     for at in range(len(slip) - 1):
         slip[at : at + 2] = sorted(slip[at : at + 2])
     return with_slip(
-        {"items": _text(numbers)}, "", _text(sorted(numbers)), _text(slip), plain=len(numbers) > 3 and numbers[-1] == min(numbers)
+        {"items": _text(numbers)},
+        "",
+        _text(sorted(numbers)),
+        _text(slip),
+        plain=numbers[-1] == min(numbers) and numbers[0] > 4,
     )
 
 
@@ -62,7 +66,8 @@ def _dropped(right: list[str], weak: list[str], middle: list[str], place: str) -
 
 
 def _drop(rng: random.Random, longer: bool) -> Exercise:
-    items = rng.sample(_LETTERS, _length(rng, longer))
+    # One more than in other lists, so that something is left after three turns.
+    items = rng.sample(_LETTERS, _length(rng, longer) + 1)
     return _dropped(items, items, items, rng.choice(_PLACES))
 
 

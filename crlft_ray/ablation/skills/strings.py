@@ -36,7 +36,11 @@ def _drop_vowels(rng: random.Random, longer: bool) -> Exercise:
         return "".join(letter for letter in word if letter not in vowels)
 
     return with_slip(
-        {"word": word}, ", ".join(_vowels(word)), without(_VOWELS), without("AEO"), plain="U" in word and "I" not in word
+        {"word": word},
+        ", ".join(_vowels(word)),
+        without(_VOWELS),
+        without("AEO"),
+        plain="U" in word and "I" not in word,
     )
 
 
@@ -46,7 +50,11 @@ def _double_vowels(rng: random.Random, longer: bool) -> Exercise:
     vowels = _vowels(word)
     right = "".join(letter * (2 if letter in _VOWELS else 1) for letter in word)
     return with_slip(
-        {"word": word}, ", ".join(vowels), right, word.replace(vowels[0], vowels[0] * 2, 1), plain=vowels[1:2] in (["O"], ["U"])
+        {"word": word},
+        ", ".join(vowels),
+        right,
+        word.replace(vowels[0], vowels[0] * 2, 1),
+        plain=vowels[1:2] in (["O"], ["U"]),
     )
 
 
@@ -55,7 +63,7 @@ SKILLS = (
         "reverse",
         _reverse,
         wordings=(
-            "Reverse {word}.",
+            "Reverse the letters {word}.",
             "Write {word} backwards.",
             "What is {word} backwards?",
             "Spell {word} from the end.",
@@ -85,6 +93,10 @@ SKILLS = (
             "Repeat each vowel in {word}.",
             "Spell {word} with all vowels twice.",
         ),
-        unseen=("Double every vowel in {word}.", "What is {word} with all vowels twice?", "Repeat the vowels of {word}."),
+        unseen=(
+            "Double every vowel in {word}.",
+            "What is {word} with all vowels twice?",
+            "Repeat the vowels of {word}.",
+        ),
     ),
 )

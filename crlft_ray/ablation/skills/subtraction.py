@@ -39,7 +39,7 @@ SKILLS = (
         _draw,
         wordings=(
             "What is {a} - {b}?",
-            "{a} - {b} = ?",
+            "Compute {a} - {b}.",
             "Take {b} from {a}.",
             "How much is {a} minus {b}?",
             "I have {a} and give away {b}. How much is left?",
