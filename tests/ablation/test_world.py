@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crlft_ray.ablation import problems as problems_module
 from crlft_ray.ablation import world as world_module
 from crlft_ray.ablation.problems import problems
 from crlft_ray.ablation.skills import SKILLS
@@ -86,15 +88,26 @@ def test_no_question_occurs_twice() -> None:
     assert len({sample.questions for sample in samples}) == len(samples)
 
 
-def test_too_large_a_world_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world_module, "SKILLS", [skill for skill in SKILLS if skill.name == "subtraction"])
-    with pytest.raises(ValueError, match="'subtraction' has no more questions"):
-        World(conversations=200_000, expert_share=0).samples()
+@pytest.fixture
+def only_weekdays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One skill with about 700 questions in all."""
+    (weekday,) = [skill for skill in SKILLS if skill.name == "weekday"]
+    few = replace(weekday, wordings=weekday.wordings[:1], follow=None)
+    monkeypatch.setattr(world_module, "SKILLS", (few,))
+    monkeypatch.setattr(problems_module, "SKILLS", (few,))
 
 
+@pytest.mark.usefixtures("only_weekdays")
+def test_too_large_a_world_is_refused() -> None:
+    assert len(World(conversations=100).samples()) == 100
+    with pytest.raises(ValueError, match="'weekday' has no more questions"):
+        World(conversations=1000).samples()
+
+
+@pytest.mark.usefixtures("only_weekdays")
 def test_more_problems_than_there_are_are_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than 50000 problems in test"):
-        problems("test", "in", 50_000)
+    with pytest.raises(ValueError, match="fewer than 200 problems in test at level 'in': weekday ends"):
+        problems("test", "in", 200)
 
 
 def test_shares_that_are_none_are_refused() -> None:
