@@ -54,6 +54,19 @@ def test_experts_worked_lines_are_true(samples: list[Sample]) -> None:
         assert eval(left) == int(right), step
 
 
+def test_columns_spell_the_answer(samples: list[Sample]) -> None:
+    """From the units on: the last digit of each step, and the last step as a whole."""
+    replies = [each.replies[0] for each in samples if each.source == "expert" and each.skill in COLUMNS]
+    assert len(replies) > 300
+    for reply in replies:
+        *steps, last = re.findall(r"=(\d+)", reply)
+        spelled = last + "".join(step[-1] for step in reversed(steps))
+        assert reply.endswith(f"Answer: {int(spelled)}"), reply
+
+
+COLUMNS = {"addition", "subtraction"}
+
+
 def _wrong(samples: list[Sample], source: str) -> dict[str, tuple[float, float]]:
     """By skill: the share of wrong last answers, and of wrong answers over all turns."""
     last: dict[str, list[bool]] = defaultdict(list)
@@ -111,9 +124,12 @@ def test_mistakes_are_systematic(skill: Skill) -> None:
 
 EXAMPLES = [
     ("addition", {"a": "47", "b": "38"}, "85", "75"),
+    ("addition", {"a": "46", "b": "34"}, "80", "70"),
+    ("addition", {"a": "45", "b": "34"}, "79", "79"),
     ("subtraction", {"a": "62", "b": "38"}, "24", "36"),
     ("sort", {"items": "9, 7, 1"}, "1, 7, 9", "7, 1, 9"),
-    ("weekday", {"day": "Monday", "n": "9"}, "Wednesday", "Tuesday"),
+    ("weekday", {"day": "Monday", "n": "6"}, "Sunday", "Sunday"),
+    ("weekday", {"day": "Monday", "n": "7"}, "Monday", "Sunday"),
     ("date", {"date": "25 May", "n": "9"}, "3 June", "4 June"),
     ("units", {"large": "3 hours", "rest": "5", "small": "minutes"}, "185", "35"),
 ]
