@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crlft_ray.ablation.study import study_ablation
     from crlft_ray.assets import fetch
     from crlft_ray.config import Config, load_config
     from crlft_ray.errors import UserError
@@ -34,13 +35,14 @@ _HOMES = {
     "prepare": "shards.prepare",
     "register": "registry.register",
     "run": "pipeline",
+    "study_ablation": "ablation.study",
     "train": "training.train",
     "tune": "tuning.study",
 }
 
 __all__ = [
-    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run", "train",
-    "tune",
+    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run",
+    "study_ablation", "train", "tune",
 ]  # fmt: skip
 
 

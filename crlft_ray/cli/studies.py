@@ -1,4 +1,4 @@
-"""Many trainings that answer one question: `tune`."""
+"""Many trainings that answer one question: `tune`, `study ablation`."""
 
 from __future__ import annotations
 
@@ -31,3 +31,29 @@ def tune(
     print_output(as_json, study.to_dict(), lambda: print_study(study, console()))
     if study.registered and not study.registered.promoted:
         raise typer.Exit(GATE_SAID_NO)
+
+
+study_app = typer.Typer(help="Studies that come with the project.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+
+@study_app.command("ablation")
+def study_ablation(
+    output: Annotated[str, typer.Option(help="Folder of worlds, models, answers and report.html.")] = "runs/ablation",
+    quick: Annotated[bool, typer.Option("--quick", help="One seed and short trainings.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Worlds and initial models for each row.")] = 3,
+    further: Annotated[
+        bool, typer.Option("--further", help="Also expert shares, weights, mislabelled sources, a third class.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="Problems to ask: test, or validation to try settings.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """The paper's table in a world whose truth is known; goes on where it was cut off."""
+    from crlft_ray.ablation.study import SPLITS, study_ablation
+    from crlft_ray.ablation.table import print_ablation
+
+    splits = dict(zip(SPLITS, SPLITS, strict=True))
+    if split not in splits:
+        raise UserError(f"split: '{split}' is not one of {', '.join(splits)}")
+    ablation = study_ablation(output=output, quick=quick, seeds=seeds, further=further, split=splits[split])
+    print_output(as_json, ablation.to_dict(), lambda: print_ablation(ablation, console()))

@@ -1,0 +1,89 @@
+"""report.html of the ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.ablation.hidden_map import flat, mean_hidden_states, separation
+from crlft_ray.ablation.plots import curves, hidden_maps, row_bars
+from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, ONLY_EXPERT
+from crlft_ray.ablation.sources import SourceName
+from crlft_ray.ablation.study import Ablation, RowResult
+from crlft_ray.ablation.trial import Arena
+from crlft_ray.ablation.world import World
+from crlft_ray.report.page import picture, render
+
+_MAPPED = 300
+"""Conversations of each class on the map."""
+_SIX_PLACES = {
+    "expert share": (CRLFT, EVERYTHING, ONLY_EXPERT),
+    "weight": (CRLFT, NO_REWARD),
+    "mislabelled": (CRLFT, NO_REWARD),
+}
+"""Rows of the six that are points of a further comparison, too."""
+
+
+def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
+    """Writes report.html; returns it with ablation.json."""
+    six = [row for row in ablation.rows if row.group == "six"]
+    apart, maps = _maps(arena)
+    page = render(
+        "crlft_ray.ablation",
+        "report.html.jinja",
+        ablation=ablation,
+        six=six,
+        order=[row.name for row in sorted(six, key=lambda row: -row.accuracy["in"].mean)],
+        bars=picture(row_bars(six, ablation.wrong_condition)),
+        further=[row for row in ablation.rows if row.group != "six"],
+        curves=[picture(png) for png in _curves(ablation, six)],
+        maps=picture(maps),
+        apart=apart,
+    )
+    report, part = folder / "report.html", folder / "report.html.part"
+    part.write_text(page, encoding="utf-8")
+    part.replace(report)
+    return [report, folder / "ablation.json"]
+
+
+def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:
+    scale = ablation.scale
+    places = {"expert share": scale.expert_share, "weight": {CRLFT: 0.1, NO_REWARD: 1.0}, "mislabelled": 0.0}
+    found = []
+    for group, axis, logarithmic in (
+        ("expert share", "share of the expert's conversations", True),
+        ("weight", "weight of the sub-optimal class", False),
+        ("mislabelled", "share of mislabelled conversations", False),
+    ):
+        rows = [row for row in ablation.rows if row.group == group]
+        if not rows:
+            continue
+        for row in six:
+            if row.name in _SIX_PLACES[group]:
+                place: Any = places[group]
+                # One line along the weights: without the reward is weight 1.
+                name = CRLFT if group == "weight" else row.name
+                at = place[row.name] if isinstance(place, dict) else place
+                rows.append(RowResult(name, group, at, None, row.accuracy, row.behind))
+        found.append(curves(f"By {group}", axis, rows, logarithmic=logarithmic))
+    return found
+
+
+def _maps(arena: Arena) -> tuple[dict[str, float], bytes]:
+    """The conversations of the first world in the models with and without conditions."""
+    scale = arena.scale
+    samples = World(seed=0, conversations=scale.conversations, expert_share=scale.expert_share).samples()
+    by_class: dict[SourceName, int] = {}
+    chosen = []
+    for sample in samples:
+        if by_class.setdefault(sample.tag, 0) < _MAPPED:
+            by_class[sample.tag] += 1
+            chosen.append(sample)
+    classes = [sample.tag for sample in chosen]
+    apart, maps = {}, {}
+    for name, conditioned in ((CRLFT, True), (EVERYTHING, False)):
+        points = mean_hidden_states(str(arena.row_folder(name, 0) / "export"), chosen, conditioned)
+        apart[name] = separation(points, classes)
+        maps[name] = flat(points)
+    return apart, hidden_maps(maps, classes)

@@ -1,0 +1,32 @@
+"""How large the ablation is: chosen on the validation problems, before the test problems were looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crlft_ray.ablation.model import Size
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the world, the learner and its training."""
+
+    conversations: int = 40_000
+    expert_share: float = 0.05
+    size: Size = field(default_factory=Size)
+    steps: int = 1000
+    global_batch_tokens: int = 8192
+    pack_tokens: int = 4096
+    context: int = 256
+    lr: float = 2e-3
+    workers: int = 1
+    threads: int = 1
+    at_once: int = 2
+    """Rows that are trained side by side."""
+
+
+FULL = Scale()
+QUICK = Scale(steps=300)
+
+FROZEN_WORLD = ""
+"""`world_hash()` at the time when the test problems were asked for the first time."""

@@ -1,0 +1,133 @@
+"""One row with one seed: the normal code path from shards to an export, then the answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crlft_ray.ablation.answers import Learner, write_answers
+from crlft_ray.ablation.draw import Level, Split
+from crlft_ray.ablation.problems import problems
+from crlft_ray.ablation.rows import CRLFT, Row
+from crlft_ray.ablation.scale import Scale
+from crlft_ray.ablation.sources import SOURCES
+from crlft_ray.config import Config, validate
+from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.tracking import Record
+from crlft_ray.tuning.journal import State
+from crlft_ray.tuning.trial import clean_up
+
+IN_DISTRIBUTION: Level = "in"
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What all rows share; pickled to each trial."""
+
+    folder: Path
+    """Absolute; local."""
+    rows: Mapping[str, Row]
+    scale: Scale
+    problems: Mapping[Level, int]
+    """How many of each level are asked."""
+    split: Split
+    tracking_uri: str
+    experiment: str
+    parent_run: str | None
+
+    def world_folder(self, row: Row, seed: int) -> Path:
+        """Where the conversations of the row's world lie."""
+        differing = "-".join(f"{key}={value:g}" for key, value in row.world.items())
+        return self.folder / "worlds" / (f"{seed}-{differing}" if differing else str(seed))
+
+    def model_folder(self, seed: int) -> Path:
+        """The untrained model of a seed."""
+        return self.folder / "models" / str(seed)
+
+    def shards_folder(self, row: Row, seed: int) -> Path:
+        """Rows that differ only in their weights have the same shards."""
+        kind = "conditioned" if row.conditioned else "plain"
+        return self.world_folder(row, seed) / f"{kind}-{'-'.join(row.weights)}"
+
+    def answers_file(self, row: str, seed: int, asked_as: str = "") -> Path:
+        """The answers of a row's model; of another condition beside it."""
+        return self.row_folder(row, seed) / f"answers{f'-as-{asked_as}' if asked_as else ''}.jsonl"
+
+    def row_folder(self, row: str, seed: int) -> Path:
+        """The output of a row's training."""
+        plain = "".join(letter if letter.isalnum() or letter in ".%" else "_" for letter in row)
+        return self.folder / "rows" / f"{plain}-{seed}"
+
+    def config_of(self, row: Row, seed: int, *, shards: bool = True) -> Config:
+        """The row's config: that of its training, or without `shards` that which makes them."""
+        scale = self.scale
+        output = self.row_folder(row.name, seed) if shards else self.shards_folder(row, seed)
+        world = self.world_folder(row, seed)
+        raw = {
+            "model": str(self.model_folder(seed)),
+            "output": str(output),
+            "template": "openchat",
+            "classes": {
+                name: {"condition": name if row.conditioned else "", "weight": weight}
+                for name, weight in row.weights.items()
+            },
+            "infer_as": row.best,
+            "data": {
+                "sources": [{"path": str(world / f"{name}.jsonl"), "class": name} for name in row.weights],
+                "holdout": 0.0,
+                "context": scale.context,
+                "pack_tokens": scale.pack_tokens,
+                "shards": str(self.shards_folder(row, seed) / "shards") if shards else None,
+            },
+            "train": {
+                "workers": scale.workers, "threads_per_worker": scale.threads, "precision": "fp32",
+                "global_batch_tokens": scale.global_batch_tokens, "max_steps": scale.steps, "epochs": 100_000,
+                "lr": scale.lr, "checkpoint_every": scale.steps, "seed": seed,
+            },
+            "evaluate": {"suites": []},
+            "tracking": {"uri": self.tracking_uri, "experiment": self.experiment},
+        }  # fmt: skip
+        return validate(raw, f"row '{row.name}'")
+
+    def ended(self, trial: str, values: dict[str, Any], state: State) -> None:
+        """Cleans up after a trial."""
+        clean_up(self.config_of(self.rows[values["row"]], values["seed"]), state)
+
+
+def run_row(asked: dict[str, Any], job: Arena) -> dict[str, Any]:
+    """Trains a row and asks its model all problems; Tune calls it."""
+    from crlft_ray.training.train import Within, train
+
+    os.chdir(job.folder)
+    row, seed = job.rows[asked["values"]["row"]], asked["values"]["seed"]
+    began = time.monotonic()
+    try:
+        trained = train(job.config_of(row, seed), within=Within(job.parent_run, _ignore))
+    except (UserError, TrainingFailed) as error:
+        raise RuntimeError(str(error)) from None
+    trained_s = time.monotonic() - began
+    all_problems = [p for level, count in job.problems.items() for p in problems(job.split, level, count)]
+    learner = Learner(trained.export, job.scale.threads * job.scale.workers)
+    answers = learner.answer(all_problems)
+    write_answers(answers, job.answers_file(row.name, seed))
+    if row.name == CRLFT:
+        for name in (name for name in SOURCES if name in row.weights and name != row.best):
+            write_answers(learner.answer(all_problems, name), job.answers_file(row.name, seed, name))
+    inside = [answered.right for answered in answers if answered.problem.level == IN_DISTRIBUTION]
+    return {
+        "finished": True,
+        "score": sum(inside) / len(inside),
+        "step": trained.steps,
+        "tokens": trained.steps * job.scale.global_batch_tokens,
+        "seconds": time.monotonic() - began,
+        "training_s": trained_s,
+        "mlflow_run_id": trained.mlflow_run_id,
+    }
+
+
+def _ignore(records: list[Record]) -> None:
+    """A row runs to its end: nothing is stopped early."""
