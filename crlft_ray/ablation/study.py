@@ -17,7 +17,7 @@ from crlft_ray.ablation.answers import read_rights
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.paired import Interval, accuracy, difference
-from crlft_ray.ablation.rows import CRLFT, SIX, further_rows
+from crlft_ray.ablation.rows import CRLFT, SIX, Row, further_rows
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
 from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
@@ -96,32 +96,38 @@ def study_ablation(
         Stopped: SIGTERM or SIGINT came; the same command goes on.
         TrainingFailed: a row failed twice.
     """
-    from crlft_ray.ablation.report import write_report
-    from crlft_ray.ray_session import connect
-
     if "://" in output:
         raise UserError(f"output: {output} is not local; the ablation's files are small, keep them beside the driver")
     if split == "test":
         _check_frozen()
-    folder = Path(output).absolute()
+    rows = (*SIX, *(further_rows() if further else ()))
     scale, number = (QUICK, 1) if quick else (FULL, seeds)
-    rows = {row.name: row for row in (*SIX, *(further_rows() if further else ()))}
+    return run_ablation(Path(output).absolute(), rows, scale, number, split, TEST_PROBLEMS)
+
+
+def run_ablation(
+    folder: Path, rows: Sequence[Row], scale: Scale, seeds: int, split: AskedSplit, levels: Mapping[Level, int]
+) -> Ablation:
+    """As `study_ablation`, of any rows and size; `levels` says how many problems are asked at each."""
+    from crlft_ray.ablation.report import write_report
+    from crlft_ray.ray_session import connect
+
+    named = {row.name: row for row in rows}
     with owned(str(folder)):
         check_same_study(
-            {"world": world_hash(), "scale": asdict(scale), "seeds": number, "rows": list(rows), "split": split},
+            {"world": world_hash(), "scale": asdict(scale), "seeds": seeds, "rows": list(named), "split": split},
             folder / "tracking",
             str(folder),
         )
         connect()
         uri = tracking_uri(None, str(folder))
         run = Run(uri, folder / "tracking")
-        run.start(RunSpec(EXPERIMENT, f"ablation {folder.name}", {"scale": asdict(scale), "seeds": number}))
-        levels: Mapping[Level, int] = TEST_PROBLEMS
-        arena = Arena(folder, rows, scale, levels, split, uri, EXPERIMENT, run.run_id)
+        run.start(RunSpec(EXPERIMENT, f"ablation {folder.name}", {"scale": asdict(scale), "seeds": seeds}))
+        arena = Arena(folder, named, scale, levels, split, uri, EXPERIMENT, run.run_id)
         status: Any = "FAILED"
         try:
-            seconds = _run(arena, number)
-            ablation = _results(arena, number, seconds, run)
+            seconds = _run(arena, seeds)
+            ablation = _results(arena, seeds, seconds, run)
             run.log_artifacts(write_report(ablation, arena, folder), "ablation")
             status = "FINISHED"
         except (KeyboardInterrupt, Stopped):
@@ -167,6 +173,9 @@ def _run(arena: Arena, seeds: int) -> float:
 
 def _prepare(arena: Arena, seed: int) -> None:
     """Conversations, the untrained model and the shards of one seed."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     scale = arena.scale
     base = World(seed=seed, conversations=scale.conversations, expert_share=scale.expert_share)
     if not arena.model_folder(seed).exists():

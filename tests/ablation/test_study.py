@@ -1,0 +1,87 @@
+"""A small ablation, by the very path of the large one: Tune, Train, ZeRO-3, answers, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from crlft_ray.ablation.model import Size
+from crlft_ray.ablation.rows import CRLFT, EVERYTHING, SIX, further_rows
+from crlft_ray.ablation.scale import FROZEN_WORLD, Scale
+from crlft_ray.ablation.study import Ablation, run_ablation
+from crlft_ray.ablation.world import world_hash
+from crlft_ray.errors import UserError
+
+ROWS = tuple(row for row in SIX if row.name in (CRLFT, EVERYTHING))
+SCALE = Scale(
+    conversations=600, expert_share=0.2, size=Size(hidden=32, layers=2, heads=2, intermediate=64), steps=3,
+    global_batch_tokens=2048, pack_tokens=1024, at_once=2,
+)  # fmt: skip
+LEVELS = {"in": 12, "longer": 12, "phrasing": 12}
+
+
+def test_the_six_rows_are_the_papers() -> None:
+    papers = [row.paper for row in SIX]
+    assert papers == sorted(papers, key=lambda mean: -(mean or 0.0))
+    assert len({row.name for row in (*SIX, *further_rows())}) == len(SIX) + len(further_rows())
+    assert {row.group for row in further_rows()} == {"expert share", "weight", "mislabelled", "three classes"}
+
+
+def test_the_world_is_the_frozen_one() -> None:
+    """Whoever changes it chooses the settings on the validation problems again, and freezes it again."""
+    assert world_hash() == FROZEN_WORLD
+
+
+@pytest.fixture(scope="module")
+def ablation(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Ablation:
+    return run_ablation(tmp_path_factory.mktemp("ablation") / "out", ROWS, SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_every_row_is_trained_alike_and_asked_everything(ablation: Ablation) -> None:
+    folder = Path(ablation.output)
+    configs = []
+    for row, name in zip(ablation.rows, ("C_RLFT-0", "plain_SFT_on_everything-0"), strict=True):
+        output = folder / "rows" / name
+        result = json.loads((output / "result.json").read_text())
+        assert (result["steps"], result["packs_consumed"]) == (3, 6)
+        answers = [json.loads(line) for line in (output / "answers.jsonl").read_text().splitlines()]
+        assert [answer["level"] for answer in answers] == ["in"] * 12 + ["longer"] * 12 + ["phrasing"] * 12
+        inside = [answer["right"] for answer in answers if answer["level"] == "in"]
+        assert row.accuracy["in"].mean == sum(inside) / 12
+        configs.append((output / "config.yaml").read_text())
+    assert "condition: expert" in configs[0]
+    assert "condition: expert" not in configs[1]
+    assert (folder / "rows" / "C_RLFT-0" / "answers-as-weak.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_report_and_runs(ablation: Ablation) -> None:
+    page = (Path(ablation.output) / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "One seed only" in page
+    assert all(row.name in page for row in ablation.rows)
+    client = MlflowClient(f"sqlite:///{ablation.output}/mlflow.db")
+    parent = client.get_run(str(ablation.mlflow_run_id))
+    children = client.search_runs(
+        [parent.info.experiment_id], filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED"]
+    assert {file.path for file in client.list_artifacts(parent.info.run_id, "ablation")} == {
+        "ablation/report.html", "ablation/ablation.json",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_same_call_trains_nothing_again(ablation: Ablation) -> None:
+    folder = Path(ablation.output)
+    journal = folder / "tracking" / "study" / "trials.jsonl"
+    before = journal.read_bytes()
+    again = run_ablation(folder, ROWS, SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
+    assert again.rows == ablation.rows
+    assert journal.read_bytes() == before
+    with pytest.raises(UserError, match="holds another study: its seeds is 1, now it would be 2"):
+        run_ablation(folder, ROWS, SCALE, 2, "validation", LEVELS)  # type: ignore[arg-type]
