@@ -55,6 +55,8 @@ def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, fo
         )
     if domain.kind == "loguniform":
         axes.set_xscale("log")
+    if domain.kind in ("loguniform", "uniform"):
+        axes.set_xlim(*_limits(domain))
     if not numeric:
         axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(key)
@@ -96,9 +98,7 @@ def _curves(logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, 
     colours = colormaps["viridis"]
     norm: Any = None
     if key is not None:
-        values = [float(log.values[key]) for log in logs]
-        logarithmic = space[key].kind == "loguniform"
-        norm = (LogNorm if logarithmic else Normalize)(min(values), max(values) if len(set(values)) > 1 else None)
+        norm = (LogNorm if space[key].kind == "loguniform" else Normalize)(*_limits(space[key]))
     for number, log in enumerate(logs):
         colour = colours(norm(float(log.values[key]))) if key is not None else f"C{number % 10}"
         steps, scores = zip(*log.curve, strict=True)
@@ -111,6 +111,15 @@ def _curves(logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, 
     axes.set_ylabel(metric)
     axes.set_title("Learning curves of all trials", loc="left", fontweight="bold")
     return _save(figure, folder / "curves.png")
+
+
+def _limits(domain: Domain) -> tuple[float, float]:
+    """The whole domain, whatever part of it was tried, and a little on both sides."""
+    low, high = float(min(domain.values)), float(max(domain.values))
+    if domain.kind == "loguniform":
+        return low / 1.1, high * 1.1
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def _is_number(value: Any) -> bool:

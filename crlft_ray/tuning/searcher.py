@@ -21,6 +21,9 @@ _STATES = {
     "failed": TrialState.FAIL,
 }
 
+_AT_RANDOM = 4
+"""Trials before TPE begins to choose; Optuna's default of 10 is more than many studies of large models have."""
+
 
 class StudySearcher(Searcher):  # type: ignore[misc]
     """A Tune searcher that first repeats the trials that were cut off, then asks Optuna for new ones.
@@ -111,6 +114,6 @@ def _distribution(domain: Domain) -> BaseDistribution:
 def _sampler(kind: Literal["random", "grid", "tpe"], seed: int) -> optuna.samplers.BaseSampler:
     if kind == "tpe":
         # Trials that run side by side are kept apart; with one at a time it changes nothing.
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=_AT_RANDOM)
     # A grid's points are queued, and nothing is left to draw.
     return optuna.samplers.RandomSampler(seed=seed)
