@@ -39,7 +39,7 @@ def write_model(folder: Path, samples: Iterable[Sample], size: Size, seed: int) 
     """Writes a model folder that `model:` of a config takes; the same bytes for the same arguments.
 
     Args:
-        samples: the training conversations, whose words become tokens.
+        samples: training conversations, whose words become tokens; the same ones for all runs to be compared.
         seed: of the random weights.
     """
     import torch

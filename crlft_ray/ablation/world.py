@@ -68,18 +68,8 @@ class World:
             ValueError: the skills have fewer questions than that.
         """
         sources = self._sources()
-        tags = self._tags(sources)
-        manners = random.Random(f"manners {self.seed}")
-        return [
-            Sample(
-                talk.skill,
-                talk.questions,
-                tuple(reply(source, exercise, manners) for exercise in talk.exercises),
-                source,
-                tag,
-            )
-            for talk, source, tag in zip(self._talks(), sources, tags, strict=True)
-        ]
+        told = zip(self._talks(), sources, self._tags(sources), strict=True)
+        return [self._sample(number, *each) for number, each in enumerate(told)]
 
     def write(self, folder: Path) -> dict[SourceName, Path]:
         """Writes `<class>.jsonl` for each class by its tag, in the `messages` format, and says where they are."""
@@ -89,12 +79,22 @@ class World:
             lines.setdefault(sample.tag, []).append(json.dumps(sample.row()) + "\n")
         written = {}
         for tag in SOURCES:
-            if tag in lines:
-                written[tag] = folder / f"{tag}.jsonl"
-                scratch = folder / f"{tag}.jsonl.{os.getpid()}.part"
-                scratch.write_text("".join(lines[tag]), encoding="utf-8")
-                scratch.rename(written[tag])
+            path = folder / f"{tag}.jsonl"
+            if tag not in lines:
+                # Of another world that was written here before.
+                path.unlink(missing_ok=True)
+                continue
+            scratch = folder / f"{tag}.jsonl.{os.getpid()}.part"
+            scratch.write_text("".join(lines[tag]), encoding="utf-8")
+            scratch.rename(path)
+            written[tag] = path
         return written
+
+    def _sample(self, number: int, talk: Talk, source: SourceName, tag: SourceName) -> Sample:
+        # A conversation's own stream: its words must not depend on who answers the others.
+        manners = random.Random(f"manners {self.seed} {number}")
+        replies = tuple(reply(source, exercise, manners) for exercise in talk.exercises)
+        return Sample(talk.skill, talk.questions, replies, source, tag)
 
     def _talks(self) -> Iterator[Talk]:
         rng = random.Random(f"talks {self.seed}")

@@ -42,6 +42,7 @@ def test_worlds_of_one_seed_differ_in_the_answers_alone() -> None:
         assert [sample.questions for sample in smaller] == [sample.questions for sample in larger]
         experts = [{n for n, each in enumerate(world) if each.source == "expert"} for world in (smaller, larger)]
         assert experts[0] < experts[1]
+        assert all(one == other for one, other in zip(smaller, larger, strict=True) if one.source == other.source)
 
 
 def test_a_world_is_a_pure_function_of_its_values() -> None:
@@ -133,6 +134,12 @@ def test_the_same_world_is_the_same_bytes(tmp_path: Path) -> None:
     first = World(seed=4, conversations=600).write(tmp_path / "a")
     second = World(seed=4, conversations=600).write(tmp_path / "b")
     assert [path.read_bytes() for path in first.values()] == [path.read_bytes() for path in second.values()]
+
+
+def test_classes_of_an_earlier_world_do_not_stay(tmp_path: Path) -> None:
+    World(conversations=600, middle_share=0.5).write(tmp_path)
+    written = World(conversations=600).write(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(written.values())
 
 
 def test_the_hash_sees_problems_and_rules(monkeypatch: pytest.MonkeyPatch) -> None:
