@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import configparser
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,9 +40,14 @@ def test_image_gets_only_what_exists_and_is_let_in() -> None:
 
 
 def test_ray_up_is_valid_against_rays_schema() -> None:
+    import ray.autoscaler
     from ray.autoscaler._private.util import fillout_defaults, validate_config
 
-    validate_config(fillout_defaults(load(CLUSTER / "ray-up/aws.yaml")))
+    config = load(CLUSTER / "ray-up/aws.yaml")
+    validate_config(fillout_defaults(config))
+    # The schema lets any key of the provider pass.
+    schema = json.loads((Path(ray.autoscaler.__path__[0]) / "ray-schema.json").read_text())
+    assert set(config["provider"]) <= set(schema["properties"]["provider"]["properties"])
 
 
 def test_ray_up_nodes_are_what_ec2_can_start() -> None:
