@@ -109,7 +109,6 @@ def log_model(client: MlflowClient, export: Path, run_id: str, answers: Path) ->
     import mlflow.transformers
     from huggingface_hub import ModelCard
 
-    client.log_artifact(run_id, str(answers), "gate")
     status = client.get_run(run_id).info.status
     logger = logging.getLogger("mlflow")
     level = logger.level
@@ -130,7 +129,10 @@ def log_model(client: MlflowClient, export: Path, run_id: str, answers: Path) ->
     finally:
         logger.setLevel(level)
         client.set_terminated(run_id, status if status != "RUNNING" else None)
-    return Logged(info.model_uri, info.model_id, f"runs:/{run_id}/gate/{answers.name}")
+    # A folder a registration: a run that went on and is registered again must not overwrite what its champion answered.
+    into = f"gate/{info.model_id}"
+    client.log_artifact(run_id, str(answers), into)
+    return Logged(info.model_uri, info.model_id, f"runs:/{run_id}/{into}/{answers.name}")
 
 
 @contextmanager

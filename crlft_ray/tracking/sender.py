@@ -126,9 +126,11 @@ class Sender(threading.Thread):
         """Sends the next records; returns whether there were any."""
         records: list[Record] = []
         if self._run_id is None:
-            self._run_id = self._run.open()
+            run_id = self._run.open()
             self._client = connect(self._uri)
-            self._position = self._spool.sent(self._run_id)
+            self._position = self._spool.sent(run_id)
+            # Last: with it the beginning is done, and a failure before is begun again.
+            self._run_id = run_id
         assert self._client is not None
         count, position = 0, self._position
         for end, record in self._spool.read(self._position):

@@ -160,8 +160,9 @@ def test_two_at_once(site: Site, strong: FinishedRun, weak: FinishedRun, registe
     name, client = "contested", MlflowClient()
     client.create_registered_model(name)
     # One before them that is still undecided: both come to wait for it, and go on at the same moment.
-    known = client.get_model_version(NAME, registered.version)
-    first = client.create_model_version(name, known.source, model_id=known.model_id, tags={GATE: PENDING}).version
+    source = client.get_model_version(NAME, registered.version).source
+    model_id = source.removeprefix("models:/")
+    first = client.create_model_version(name, source, model_id=model_id, tags={GATE: PENDING}).version
     with turn(client, name, first):
         task = ray.remote(num_cpus=0)(_register)
         tasks = [task.remote(str(run.output), name, mlflow_environment()) for run in (strong, weak)]

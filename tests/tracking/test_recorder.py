@@ -41,6 +41,25 @@ def test_metrics_arrive_in_mlflow(uri: str, tmp_path: Path) -> None:
     assert math.isinf(read_records(tmp_path / "t" / "metrics.jsonl")[-1].metrics["train/grad_norm"])
 
 
+def test_a_database_that_is_away_at_the_start_gets_everything_later(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, away = tmp_path / "database", tmp_path / "away"
+    folder.mkdir()
+    (tmp_path / "mlflow.db").rename(folder / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    run_id = _started(uri, tmp_path / "t")
+    folder.rename(away)
+    folder.write_text("no folder")
+    recorder = Recorder(uri, tmp_path / "t", system_metrics=False)
+    recorder.record(1, {"a": 2.0})
+    until(lambda: "does not take metrics" in caplog.text)
+    folder.unlink()
+    away.rename(folder)
+    assert recorder.close() == Delivery(sent=1, unsent=0, lost=0)
+    assert points(uri, run_id, "a") == {1: 2.0}
+
+
 def test_repeated_steps_are_dropped_in_the_same_process_and_in_the_next(uri: str, tmp_path: Path) -> None:
     run_id = _started(uri, tmp_path / "t")
     for first, last in ((1, 60), (51, 80)):
