@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crlft_ray.evaluation.evaluate import evaluate
     from crlft_ray.inspection import inspect
     from crlft_ray.pipeline import run
+    from crlft_ray.planning.plan_of import plan
     from crlft_ray.registry.register import register
     from crlft_ray.shards.prepare import prepare
     from crlft_ray.talk import chat
@@ -32,6 +33,7 @@ _HOMES = {
     "fetch": "assets",
     "inspect": "inspection",
     "load_config": "config",
+    "plan": "planning.plan_of",
     "prepare": "shards.prepare",
     "register": "registry.register",
     "run": "pipeline",
@@ -41,7 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run",
+    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "plan", "prepare", "register", "run",
     "study_ablation", "train", "tune",
 ]  # fmt: skip
 
