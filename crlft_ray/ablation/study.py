@@ -139,6 +139,11 @@ def run_ablation(
 
 
 def _check_frozen() -> None:
+    if not FROZEN_WORLD:
+        raise UserError(
+            "split: the settings of the ablation are not chosen yet, and the test problems are asked only after that; "
+            "--split validation runs it"
+        )
     found = world_hash()
     if found != FROZEN_WORLD:
         raise UserError(

@@ -76,13 +76,14 @@ def check_room(config: Config) -> None:
         )
 
 
-def check_same_study(now: dict[str, Any], folder: Path, output: str) -> None:
+def check_same_study(now: dict[str, Any], folder: Path, output: str, remedy: str = "") -> None:
     """Remembers what the study is, or compares it with what it was when it began.
 
     Args:
         now: whatever decides what it finds.
         folder: local folder of the study's files.
         output: as messages name it.
+        remedy: what else helps than another output.
 
     Raises:
         UserError: the folder holds another study.
@@ -96,7 +97,7 @@ def check_same_study(now: dict[str, Any], folder: Path, output: str) -> None:
     for key, one, two in _differences(before, json.loads(json_text(now))):
         raise UserError(
             f"output: {output} holds another study: its {key} is {one}, now it would be {two}; choose another output"
-            ", or start over with --fresh"
+            f"{remedy}"
         )
 
 

@@ -89,7 +89,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
         manifest = prepare(config).manifest
         config = measured(config, manifest)
         folder = tracking_folder(config) / "study"
-        check_same_study(identity(config, manifest.fingerprint), folder, config.output)
+        check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
         run = _open_run(config, manifest.fingerprint)
         job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
         status: Any = "FAILED"
