@@ -29,4 +29,4 @@ FULL = Scale()
 QUICK = Scale(steps=300)
 
 FROZEN_WORLD = ""
-"""`world_hash()` at the time when the test problems were asked for the first time; empty until the settings are chosen."""
+"""`world_hash()` when the test problems were asked for the first time; empty until the settings are chosen."""
