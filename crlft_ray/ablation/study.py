@@ -28,8 +28,6 @@ from crlft_ray.shards.prepare import prepare
 from crlft_ray.tracking import Run, RunSpec, tracking_uri
 from crlft_ray.tuning.checks import check_same_study
 from crlft_ray.tuning.space import Domain
-from crlft_ray.tuning.trials import run_trials
-from crlft_ray.tuning.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +152,9 @@ def _check_frozen() -> None:
 
 def _run(arena: Arena, seeds: int) -> float:
     """Prepares and trains whatever is not done; returns the mean seconds of a row."""
+    from crlft_ray.tuning.trials import run_trials
+    from crlft_ray.tuning.watcher import Watcher
+
     for seed in range(seeds):
         _prepare(arena, seed)
     logs = run_trials(

@@ -92,3 +92,9 @@ class Journal:
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._path.open("ab") as file:
             file.write(json_text(line).encode() + b"\n")
+
+
+def shown_values(values: dict[str, Any]) -> str:
+    """A trial's values in one line."""
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} = {value}" for key, value in shown.items())

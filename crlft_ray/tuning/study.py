@@ -25,8 +25,6 @@ from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.plots import plot_study
 from crlft_ray.tuning.space import Domain, parse_space
 from crlft_ray.tuning.trial import Trials, run_trial
-from crlft_ray.tuning.trials import run_trials
-from crlft_ray.tuning.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +80,10 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
     from crlft_ray.ray_session import connect
 
     connect()
+    # They import ray, which must not happen before.
+    from crlft_ray.tuning.trials import run_trials
+    from crlft_ray.tuning.watcher import Watcher
+
     check_room(config)
     with owned(config.output):
         if fresh:

@@ -6,9 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from crlft_ray.evaluation.table import print_scores
-from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.journal import TrialLog, shown_values
 from crlft_ray.tuning.study import Study
-from crlft_ray.tuning.watcher import shown_values
 
 
 def print_study(study: Study, console: Console) -> None:

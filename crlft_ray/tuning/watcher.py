@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune import Callback
 
 from crlft_ray.tuning.budget import StopAsked
-from crlft_ray.tuning.journal import Journal, State
+from crlft_ray.tuning.journal import Journal, State, shown_values
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +81,6 @@ class Watcher(Callback):  # type: ignore[misc]
 _REPORTED = {
     "score", "se", "step", "tokens", "finished", "seconds", "whole", "training_s", "evaluation_s", "mlflow_run_id",
 }  # fmt: skip
-
-
-def shown_values(values: dict[str, Any]) -> str:
-    """A trial's values in one line."""
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in values.items()}
-    return ", ".join(f"{key} = {value}" for key, value in shown.items())
 
 
 def _cause(trial: Any) -> str:
