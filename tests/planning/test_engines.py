@@ -22,8 +22,13 @@ CASES = {
     "tied": Case(True, layers=3, width=128, precision="bf16", checkpointing=False, zero={}),
     # As a large model is: gathered anew for the backward pass.
     "untied": Case(
-        False, layers=2, width=160, precision="fp32", checkpointing=True, zero={"stage3_max_reuse_distance": 300_000}
-    ),
+        False,
+        layers=2,
+        width=160,
+        precision="fp32",
+        checkpointing=True,
+        zero={"stage3_max_reuse_distance": 300_000, "stage3_prefetch_bucket_size": 200_000},
+    ),  # fmt: skip
 }
 
 
