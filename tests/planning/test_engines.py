@@ -28,7 +28,7 @@ CASES = {
         precision="fp32",
         checkpointing=True,
         zero={"stage3_max_reuse_distance": 300_000, "stage3_prefetch_bucket_size": 200_000},
-    ),  # fmt: skip
+    ),
 }
 
 
