@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyarrow import fs
 
 from crlft_ray.errors import UserError
+
+T = TypeVar("T")
+_PATIENCE_S = 600.0
 
 
 def beneath(path: str, name: str) -> str:
@@ -136,3 +140,16 @@ class Place:
 
     def write_text(self, text: str) -> None:
         self.write_bytes(text.encode("utf-8"))
+
+
+def patiently(place: Place, call: Callable[[], T], patience_s: float = _PATIENCE_S) -> T:
+    """What `call` returns; it is called again while the store that `place` is on does not answer: that costs time, not
+    the run. What is missing there, and any error of a local disk, is raised at once."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            if place.is_local or isinstance(error, FileNotFoundError) or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)

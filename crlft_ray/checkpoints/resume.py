@@ -28,7 +28,7 @@ from crlft_ray.checkpoints.folder import (
     complete_checkpoints,
     fetch_file,
 )
-from crlft_ray.storage import Place
+from crlft_ray.storage import Place, patiently
 
 
 class NoneUsable(Exception):  # noqa: N818
@@ -71,7 +71,8 @@ def find_resumption(folder: Place) -> Resumption | None:
     """
     began = time.perf_counter()
     # The folder as rank 0 sees it: another rank might look a moment later.
-    listed: list[Any] = [complete_checkpoints(folder) if dist.get_rank() == 0 else None]
+    first = dist.get_rank() == 0
+    listed: list[Any] = [patiently(folder, lambda: complete_checkpoints(folder)) if first else None]
     dist.broadcast_object_list(listed)
     checkpoints, passed_over = listed[0]
     for checkpoint in checkpoints:

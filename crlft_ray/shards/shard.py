@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from crlft_ray.errors import UserError
-from crlft_ray.storage import Place
+from crlft_ray.storage import Place, patiently
 
 SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("weight", pa.float32())])
 SCHEMA = pa.schema(
@@ -72,18 +71,19 @@ def read_pack(place: Place, sha256: str, number: int) -> pa.RecordBatch:
     Raises:
         UserError: the shard is missing or damaged.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
+
+    def read() -> pa.RecordBatch:
         try:
             return _open_shard(place, sha256).get_batch(number)
-        except (OSError, pa.ArrowInvalid) as error:
-            away = not place.is_local and isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-            if not away or time.monotonic() > deadline:
-                message = f"{place}: missing or damaged shard: {error}; run `crlft prepare` again"
-                raise UserError(message) from None
-            # A store that does not answer for a while costs time, not the run.
+        except OSError:
             _open_shards.pop(sha256, None)
-            time.sleep(1.0)
+            raise
+
+    try:
+        return patiently(place, read)
+    except (OSError, pa.ArrowInvalid) as error:
+        message = f"{place}: missing or damaged shard: {error}; run `crlft prepare` again"
+        raise UserError(message) from None
 
 
 def pack_of(batch: pa.RecordBatch) -> Pack:
@@ -105,7 +105,6 @@ def pack_of(batch: pa.RecordBatch) -> Pack:
     )
 
 
-_PATIENCE_S = 600.0
 _open_shards: dict[str, Any] = {}
 
 
