@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crlft_ray.assets import fetch
     from crlft_ray.config import Config, load_config
+    from crlft_ray.doctor.examine import doctor
     from crlft_ray.errors import UserError
     from crlft_ray.evaluation.evaluate import evaluate
     from crlft_ray.inspection import inspect
@@ -27,6 +28,7 @@ _HOMES = {
     "Config": "config",
     "UserError": "errors",
     "chat": "talk",
+    "doctor": "doctor.examine",
     "evaluate": "evaluation.evaluate",
     "fetch": "assets",
     "inspect": "inspection",
@@ -39,8 +41,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Config", "UserError", "chat", "evaluate", "fetch", "inspect", "load_config", "prepare", "register", "run", "train",
-    "tune",
+    "Config", "UserError", "chat", "doctor", "evaluate", "fetch", "inspect", "load_config", "prepare", "register",
+    "run", "train", "tune",
 ]  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from crlft_ray.cli import line, models, studies
+from crlft_ray.cli import line, models, nodes, studies
 from crlft_ray.cli.app import app
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 
-__all__ = ["line", "main", "models", "studies"]
+__all__ = ["line", "main", "models", "nodes", "studies"]
 
 USER_CAN_MEND = 2
 RESUMABLE = 75
