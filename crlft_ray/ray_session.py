@@ -44,7 +44,6 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
             _join(address)
         else:
             cores = os.cpu_count() or 1
-            # What workers print stays in Ray's log files; what a person should know comes through our own code.
             _overcount = 0 if cpus else max(2, cores // 4)
             ray.init("local", num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
             _warm_up()
@@ -56,7 +55,8 @@ def _join(address: str) -> None:
 
     _check_answer(address)
     try:
-        ray.init(address=address, logging_level=logging.WARNING)
+        # What workers print stays in Ray's log files; what a person should know comes through our own code.
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except Exception as error:
         # Ray has no class of its own for most of these.
         raise UserError(f"Ray at {address}: {_what_to_do(error)}") from error

@@ -45,6 +45,7 @@ def check_output(cluster: Cluster) -> list[Finding]:
             return [Finding(CHECK, DRIVER, False, _cannot(output, here["error"]))]
         asked = {node: (uri, folder.path, mark, node.id) for node in cluster.nodes}
         answers = cluster.ask_each(leave_mark, asked, seconds=90)
+        later = "" if folder == output else f", where {output} will be made"
         seen = {child.name for child in folder.children()}
 
         def judge(node: Node, there: dict[str, Any]) -> tuple[bool, str]:
@@ -55,7 +56,7 @@ def check_output(cluster: Cluster) -> list[Finding]:
                     f"{folder} is another folder than the driver's: mount the same storage there, or give an output "
                     "such as s3://bucket/run"
                 )
-            return True, f"can read and write {folder}"
+            return True, f"can read and write {folder}{later}"
 
         return judged(CHECK, answers, judge)
     finally:

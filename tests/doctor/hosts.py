@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 MISSING = None if os.geteuid() == 0 and shutil.which("ip") else "network namespaces need root and iproute2"
 """Why there can be no hosts here."""
 _PORT = 6379
+_TOKEN = uuid.uuid4().hex
 # Everything that Ray listens at; the ports that the system chooses are all above them.
 _PORTS = {
     "node-manager-port": 10300, "object-manager-port": 10301, "runtime-env-agent-port": 10302,
@@ -46,9 +48,10 @@ class Host:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, with this repository's package first, and without a cluster."""
+    """This process's, with this repository's package first, without a cluster, and with the token of the tests' own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "PYTHONPATH": str(REPOSITORY), **(more or {})}
+    own = {"PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN}
+    return {**kept, **own, **(more or {})}
 
 
 @contextmanager
