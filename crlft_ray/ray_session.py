@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+
+from crlft_ray.errors import UserError
+
+_ANSWER_S = 5.0
 
 _overcount = 0
 """Logical CPUs of the cluster that this process has started beyond the cores of its machine."""
 
 
-def connect(cpus: int | None = None) -> None:
+def connect(cpus: int | None = None, address: str | None = None) -> None:
     """Connects once. In a Ray job, or with RAY_ADDRESS set, to that cluster; otherwise a local one is started.
+
+    `address` goes before RAY_ADDRESS.
 
     A local cluster gets `cpus` logical CPUs; by default more than there are cores: Ray counts CPUs by request, and the
     data tasks beside two workers would otherwise never start on a small machine.
+
+    Raises:
+        UserError: nobody answers at the address, the cluster has another Ray or Python version or asks for a token,
+            or this machine is not part of it.
     """
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -25,17 +36,61 @@ def connect(cpus: int | None = None) -> None:
     import ray
 
     global _overcount
+    if address and ray.is_initialized() and ray.get_runtime_context().gcs_address != address:
+        raise UserError(
+            f"this process belongs to the cluster at {ray.get_runtime_context().gcs_address}, not {address}"
+        )
     if not ray.is_initialized():
         _overcount = 0
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.WARNING)
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address and address != "local":
+            _join(address)
         else:
             cores = os.cpu_count() or 1
-            # What workers print stays in Ray's log files; what a person should know comes through our own code.
             _overcount = 0 if cpus else max(2, cores // 4)
             ray.init("local", num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
             _warm_up()
     quiet_ray_data()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    _check_answer(address)
+    try:
+        # What workers print stays in Ray's log files; what a person should know comes through our own code.
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except Exception as error:
+        # Ray has no class of its own for most of these.
+        raise UserError(f"Ray at {address}: {_what_to_do(error)}") from error
+
+
+def _check_answer(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdecimal():
+        raise UserError(f"Ray's address is host:port, such as 10.0.0.1:6379, not {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        reason = f"no answer within {_ANSWER_S:.0f} s" if isinstance(error, TimeoutError) else error.strerror
+        raise UserError(
+            f"Ray at {address}: nobody answers there ({reason}); start the cluster (`ray start --head`), or give the "
+            "address that it said"
+        ) from None
+
+
+def _what_to_do(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    if "Version mismatch" in lines[0]:
+        # "Ray: …" and "Python: …", first the cluster's and then this process's.
+        versions = [line.replace(":", "") for line in lines if line.startswith(("Ray:", "Python:"))]
+        half = len(versions) // 2
+        there, here = ", ".join(versions[:half]), ", ".join(versions[half:])
+        return f"the cluster has {there}, and this process {here}; they must be the same everywhere"
+    return " ".join(lines)[:600]
 
 
 def task_slots() -> int:

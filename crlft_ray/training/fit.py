@@ -76,16 +76,18 @@ def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
 
 def _fit_trainer(job: TrainJob) -> dict[str, Any]:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from crlft_ray.training.process_group import GroupConfig
 
     config, folder = job.config, job.checkpoints
     workers = config.train.workers
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=job,
-        torch_config=TorchConfig(backend=backend(config), timeout_s=int(config.train.collective_timeout)),
+        torch_config=GroupConfig(backend=backend(config), timeout_s=int(config.train.collective_timeout)),
         scaling_config=ScalingConfig(
             num_workers=workers if isinstance(workers, int) else (workers.min, workers.max),
             use_gpu=uses_gpu(config),

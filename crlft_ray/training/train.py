@@ -10,6 +10,7 @@ from typing import Any
 
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, dump_config
+from crlft_ray.doctor.versions import refuse_other_versions
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import Lease, owned
@@ -99,6 +100,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     connect()
     verify_shards(shards_folder(config), parts.manifest)
     check_capacity(config)
+    refuse_other_versions()
     output = Place.of(config.output)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
