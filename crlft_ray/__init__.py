@@ -45,8 +45,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Config", "UserError", "chat", "doctor", "evaluate", "fetch", "inspect", "load_config", "plan", "prepare", "register",
-    "run", "study_ablation", "train", "tune",
+    "Config", "UserError", "chat", "doctor", "evaluate", "fetch", "inspect", "load_config", "plan", "prepare",
+    "register", "run", "study_ablation", "train", "tune",
 ]  # fmt: skip
 
 
