@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from crlft_ray.ablation.study import study_ablation
     from crlft_ray.assets import fetch
     from crlft_ray.config import Config, load_config
-    from crlft_ray.doctor.examine import doctor
+    from crlft_ray.diagnosis.examine import doctor
     from crlft_ray.errors import UserError
     from crlft_ray.evaluation.evaluate import evaluate
     from crlft_ray.inspection import inspect
@@ -30,7 +30,7 @@ _HOMES = {
     "Config": "config",
     "UserError": "errors",
     "chat": "talk",
-    "doctor": "doctor.examine",
+    "doctor": "diagnosis.examine",
     "evaluate": "evaluation.evaluate",
     "fetch": "assets",
     "inspect": "inspection",

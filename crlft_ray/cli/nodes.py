@@ -43,8 +43,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check every node of the cluster: versions, compiler, GPUs, network, storage, MLflow, clock, disk."""
-    from crlft_ray.doctor.examine import doctor
-    from crlft_ray.doctor.table import print_diagnosis
+    from crlft_ray.diagnosis.examine import doctor
+    from crlft_ray.diagnosis.table import print_diagnosis
 
     if overrides and config is None:
         raise UserError("--set: needs a CONFIG to change")

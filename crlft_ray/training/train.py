@@ -10,7 +10,7 @@ from typing import Any
 
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, dump_config
-from crlft_ray.doctor.versions import refuse_other_versions
+from crlft_ray.diagnosis.versions import refuse_other_versions
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import Lease, owned

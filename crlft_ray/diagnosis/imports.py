@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import START_S, Cluster, Node
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import START_S, Cluster, Node
 
 CHECK = "imports"
 _PACKAGES = ("torch", "pyarrow", "transformers", "deepspeed")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.doctor.hosts import MISSING, REPOSITORY, environment, ray_node, two_hosts
+from tests.diagnosis.hosts import MISSING, REPOSITORY, environment, ray_node, two_hosts
 from tests.tracking.helpers import free_port
 
 CRLFT = ("-c", "from crlft_ray.cli import main; main()")

@@ -6,8 +6,8 @@ import importlib.metadata
 import importlib.util
 import platform
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import START_S, Cluster, Node, alive_nodes, opened
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import START_S, Cluster, Node, alive_nodes, opened
 from crlft_ray.errors import UserError
 
 CHECK = "versions"

@@ -8,8 +8,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from crlft_ray.doctor.finding import DRIVER, Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import DRIVER, Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 from crlft_ray.tracking import tracking_uri
 from crlft_ray.tracking.store import connect, reason, shown
 

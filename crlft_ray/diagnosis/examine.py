@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crlft_ray.config import Config
-from crlft_ray.doctor.all_reduce import check_all_reduce
-from crlft_ray.doctor.clock import check_clock
-from crlft_ray.doctor.compiler import check_compiler
-from crlft_ray.doctor.disk import check_disk
-from crlft_ray.doctor.finding import Finding
-from crlft_ray.doctor.gpus import check_gpus
-from crlft_ray.doctor.imports import check_imports
-from crlft_ray.doctor.mlflow_server import check_mlflow
-from crlft_ray.doctor.nodes import START_S, Cluster, alive_nodes, opened
-from crlft_ray.doctor.output import check_output
-from crlft_ray.doctor.ports import check_ports
-from crlft_ray.doctor.versions import check_versions
+from crlft_ray.diagnosis.all_reduce import check_all_reduce
+from crlft_ray.diagnosis.clock import check_clock
+from crlft_ray.diagnosis.compiler import check_compiler
+from crlft_ray.diagnosis.disk import check_disk
+from crlft_ray.diagnosis.finding import Finding
+from crlft_ray.diagnosis.gpus import check_gpus
+from crlft_ray.diagnosis.imports import check_imports
+from crlft_ray.diagnosis.mlflow_server import check_mlflow
+from crlft_ray.diagnosis.nodes import START_S, Cluster, alive_nodes, opened
+from crlft_ray.diagnosis.output import check_output
+from crlft_ray.diagnosis.ports import check_ports
+from crlft_ray.diagnosis.versions import check_versions
 
 
 def check_network(cluster: Cluster) -> list[Finding]:

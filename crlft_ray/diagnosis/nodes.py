@@ -88,10 +88,10 @@ def opened(config: Config | None, nodes: list[Node], resources: Mapping[str, flo
     from ray import cloudpickle
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    import crlft_ray.doctor
+    import crlft_ray.diagnosis
     import crlft_ray.network
 
-    by_value = (crlft_ray.doctor, crlft_ray.network)
+    by_value = (crlft_ray.diagnosis, crlft_ray.network)
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     probes: dict[Node, Any] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crlft_ray.doctor.nodes import Answer, Node
+from crlft_ray.diagnosis.nodes import Answer, Node
 
 DRIVER = "driver"
 """The name of this process, where a check is about it and not about a node."""

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from crlft_ray.config import load_config
-from crlft_ray.doctor.examine import doctor
+from crlft_ray.diagnosis.examine import doctor
 from crlft_ray.storage import Place
 from tests.cli.helpers import crlft
-from tests.doctor.hosts import REPOSITORY, environment
+from tests.diagnosis.hosts import REPOSITORY, environment
 from tests.object_store import ObjectStore
 from tests.runs import write_config
 from tests.synthetic import raw_config, write_conversations

@@ -12,8 +12,8 @@ import pytest
 
 from crlft_ray.config import load_config
 from crlft_ray.shards.prepare import prepare
-from tests.doctor.hosts import MISSING, Host, block_chosen_ports, ray_node, two_hosts
-from tests.doctor.other_python import make_python, path_without_compiler
+from tests.diagnosis.hosts import MISSING, Host, block_chosen_ports, ray_node, two_hosts
+from tests.diagnosis.other_python import make_python, path_without_compiler
 from tests.runs import run_config, write_config, write_learnable
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crlft_ray.doctor.examine import Diagnosis
+from crlft_ray.diagnosis.examine import Diagnosis
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Any) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import START_S, Answer, Cluster, Node, opened
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import START_S, Answer, Cluster, Node, opened
 from crlft_ray.network import follow_ray_address
 
 CHECK = "all-reduce"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from crlft_ray.doctor.finding import Finding
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import Finding
+from crlft_ray.diagnosis.nodes import Cluster, Node
 
 CHECK = "clock"
 _MOST_S = 1.0

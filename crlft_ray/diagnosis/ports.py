@@ -8,8 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 
 CHECK = "ports"
 _GREETING = b"crlft doctor"

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 
 CHECK = "GPUs"
 

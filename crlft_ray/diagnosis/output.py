@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from crlft_ray.doctor.finding import DRIVER, Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import DRIVER, Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 from crlft_ray.storage import Place
 
 CHECK = "output"

@@ -12,8 +12,8 @@ from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.device import uses_gpu
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 from crlft_ray.training.cluster import worker_resources
 
 CHECK = "compiler"

@@ -6,8 +6,8 @@ import os
 import shutil
 import tempfile
 
-from crlft_ray.doctor.finding import Finding, judged
-from crlft_ray.doctor.nodes import Cluster, Node
+from crlft_ray.diagnosis.finding import Finding, judged
+from crlft_ray.diagnosis.nodes import Cluster, Node
 from crlft_ray.storage import Place
 
 CHECK = "disk"
