@@ -22,7 +22,7 @@ from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
 from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
 from crlft_ray.config.tune import Budget, Tune
-from crlft_ray.errors import Stopped, TrainingFailed, UserError
+from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.lease import owned
 from crlft_ray.shards.prepare import prepare
 from crlft_ray.tracking import Run, RunSpec, tracking_uri
@@ -122,17 +122,10 @@ def run_ablation(
         run = Run(uri, folder / "tracking")
         run.start(RunSpec(EXPERIMENT, f"ablation {folder.name}", {"scale": asdict(scale), "seeds": seeds}))
         arena = Arena(folder, named, scale, levels, split, uri, EXPERIMENT, run.run_id)
-        status: Any = "FAILED"
-        try:
+        with run.ended_with_block():
             seconds = _run(arena, seeds)
             ablation = _results(arena, seeds, seconds, run)
             run.log_artifacts(write_report(ablation, arena, folder), "ablation")
-            status = "FINISHED"
-        except (KeyboardInterrupt, Stopped):
-            status = "KILLED"
-            raise
-        finally:
-            run.finish(status)
     return ablation
 
 
@@ -152,25 +145,23 @@ def _check_frozen() -> None:
 
 def _run(arena: Arena, seeds: int) -> float:
     """Prepares and trains whatever is not done; returns the mean seconds of a row."""
-    from crlft_ray.tuning.trials import run_trials
+    from crlft_ray.tuning.trials import Search, run_trials
     from crlft_ray.tuning.watcher import Watcher
 
     for seed in range(seeds):
         _prepare(arena, seed)
+    tune = Tune(
+        searcher="grid", scheduler="none", direction="max", at_once=arena.scale.at_once,
+        budget=Budget(trials=seeds * len(arena.rows)),
+    )  # fmt: skip
+    space = {"seed": Domain("grid", tuple(range(seeds))), "row": Domain("grid", tuple(arena.rows))}
     logs = run_trials(
         run_row,
         arena,
-        tune=Tune(
-            searcher="grid", scheduler="none", direction="max", at_once=arena.scale.at_once,
-            budget=Budget(trials=seeds * len(arena.rows)),
-        ),
-        space={"seed": Domain("grid", tuple(range(seeds))), "row": Domain("grid", tuple(arena.rows))},
-        seed=0,
-        first=1,
-        steps=arena.scale.steps,
-        folder=arena.folder / "tracking" / "study",
-        watcher=lambda journal, asked: Watcher(journal, "accuracy", asked, arena.ended),
-    )  # fmt: skip
+        Search(tune, space, seed=0, first=1, steps=arena.scale.steps),
+        arena.folder / "tracking" / "study",
+        lambda journal, asked: Watcher(journal, "accuracy", asked, arena.ended),
+    )
     failed = {f"{log.values['row']}, seed {log.values['seed']}": log.error for log in logs if log.state == "failed"}
     if failed:
         raise TrainingFailed("; ".join(f"{row}: {error}" for row, error in failed.items()))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from crlft_ray.errors import UserError
+from crlft_ray.errors import Stopped, UserError
 from crlft_ray.tracking.access import denials_explained
 from crlft_ray.tracking.spool import replace_text
 from crlft_ray.tracking.store import Dataset, RunSpec, connect, flatten, open_run, reason, shown
@@ -103,6 +104,19 @@ class Run:
             self.deliver()
 
         return self._try("end the run", end)
+
+    @contextmanager
+    def ended_with_block(self) -> Iterator[None]:
+        """Ends the run as the block has ended: finished, stopped by a person, or failed."""
+        status: Status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except (KeyboardInterrupt, Stopped):
+            status = "KILLED"
+            raise
+        finally:
+            self.finish(status)
 
     def open(self) -> str:
         """Opens the run in MLflow unless that was done, and returns its id.

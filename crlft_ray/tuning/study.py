@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.config import Config, dump_config
-from crlft_ray.errors import Stopped, TrainingFailed
+from crlft_ray.errors import TrainingFailed
 from crlft_ray.evaluation.evaluate import Evaluation, score
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import owned
@@ -81,7 +81,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
 
     connect()
     # They import ray, which must not happen before.
-    from crlft_ray.tuning.trials import run_trials
+    from crlft_ray.tuning.trials import Search, run_trials
     from crlft_ray.tuning.watcher import Watcher
 
     check_room(config)
@@ -94,27 +94,18 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
         check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
         run = _open_run(config, manifest.fingerprint)
         job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
-        status: Any = "FAILED"
-        try:
+        search = Search(
+            tune=config.tune,
+            space=space,
+            seed=config.train.seed,
+            first=config.evaluate.every,
+            steps=planned_steps(config, order_of(config, manifest)),
+        )
+        with run.ended_with_block():
             logs = run_trials(
-                run_trial,
-                job,
-                tune=config.tune,
-                space=space,
-                seed=config.train.seed,
-                first=config.evaluate.every,
-                steps=planned_steps(config, order_of(config, manifest)),
-                folder=folder,
-                watcher=lambda journal, asked: Watcher(journal, job.metric, asked, job.ended),
+                run_trial, job, search, folder, lambda journal, asked: Watcher(journal, job.metric, asked, job.ended)
             )
-            study = _finish(config, job, space, logs, run, folder, register_as)
-            status = "FINISHED"
-        except (KeyboardInterrupt, Stopped):
-            status = "KILLED"
-            raise
-        finally:
-            run.finish(status)
-        return study
+            return _finish(config, job, space, logs, run, folder, register_as)
 
 
 def _absolute(config: Config) -> Config:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,25 @@ from crlft_ray.tuning.space import Domain
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a study searches, and how."""
+
+    tune: Tune
+    """Its section of the config."""
+    space: dict[str, Domain]
+    seed: int
+    """Of the searcher."""
+    first: int
+    """Step before which no trial is stopped early."""
+    steps: int
+    """Of a whole trial."""
+
+
 def run_trials(
     trainable: Callable[[dict[str, Any], Any], dict[str, Any]],
     job: Any,
-    *,
-    tune: Tune,
-    space: dict[str, Domain],
-    seed: int,
-    first: int,
-    steps: int,
+    search: Search,
     folder: Path,
     watcher: Callable[[Journal, StopAsked], Any],
 ) -> list[TrialLog]:
@@ -37,11 +48,6 @@ def run_trials(
 
     Args:
         trainable: of a trial's config for Tune (see `StudySearcher`) and `job`; gives the last report.
-        tune: the study's section of the config.
-        space: as parsed.
-        seed: of the searcher.
-        first: step before which no trial is stopped early.
-        steps: of a whole trial.
         folder: local folder of the journal.
         watcher: makes the Tune callback that keeps the journal.
 
@@ -50,6 +56,7 @@ def run_trials(
     """
     from ray import tune as ray_tune
 
+    tune = search.tune
     journal = Journal(folder / "trials.jsonl")
     past = journal.trials()
     ended = sum(log.state != "running" for log in past.values())
@@ -65,8 +72,8 @@ def run_trials(
             tune_config=ray_tune.TuneConfig(
                 num_samples=left,
                 max_concurrent_trials=tune.at_once,
-                search_alg=StudySearcher(space, tune.searcher, mode, seed, list(past.values())),
-                scheduler=scheduler_of(tune.scheduler, first=first, steps=steps, mode=mode, past=past),
+                search_alg=StudySearcher(search.space, tune.searcher, mode, search.seed, list(past.values())),
+                scheduler=scheduler_of(tune.scheduler, first=search.first, steps=search.steps, mode=mode, past=past),
             ),
             run_config=ray_tune.RunConfig(
                 name=f"after_{ended}",
