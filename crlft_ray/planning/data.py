@@ -11,8 +11,9 @@ from crlft_ray.shards.manifest import Manifest, read_manifest
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.training.schedule import order_of, planned_steps
 
-READ_RATE = 750_000.0
-"""Tokens/s that one CPU reads, decodes and hands over (tests/benchmarks/stream.py)."""
+READ_RATE = 350_000.0
+"""Tokens/s that one CPU reads, decodes and hands over: tests/benchmarks/stream.py had 700,000 (from the middle of an
+epoch) to 2,200,000 on two CPUs that had other work, too."""
 
 
 def prepared(config: Config) -> Manifest | None:

@@ -52,7 +52,7 @@ def partition(size: ModelSize, world: int) -> int:
 def memory(size: ModelSize, zero: Zero, gpu: Gpu, *, nodes: int, gpus: int, checkpointing: bool) -> Memory:
     """What a rank of `nodes` x `gpus` holds."""
     world = nodes * gpus
-    there = residency(size.parameters, size.modules, zero.rules, checkpointing)
+    there = residency(size.parameters, size.modules, size.finished, zero.rules, checkpointing)
     here, other = activations(size, checkpointing), activations(size, not checkpointing)
     return Memory(
         always=_always(size, zero, there, world),

@@ -9,8 +9,9 @@ than `max_reuse` parameters is gathered once a micro-batch, a large one twice.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import groupby
 
 Modules = tuple[tuple[int | None, tuple[int, ...]], ...]
 
@@ -39,18 +40,22 @@ class Rules:
 
 
 @lru_cache(maxsize=64)
-def residency(parameters: tuple[int, ...], modules: Modules, rules: Rules, checkpointing: bool) -> Residency:
+def residency(
+    parameters: tuple[int, ...], modules: Modules, finished: tuple[int, ...], rules: Rules, checkpointing: bool
+) -> Residency:
     """Plays one micro-batch through, after the first one, in which DeepSpeed learns the order.
 
     Args:
         parameters: elements of each.
-        modules: in the order of the forward pass, the layer each is in and the parameters it uses.
+        modules: as the forward pass begins them, the layer each is in and its own parameters; those without any count,
+            too: at each one DeepSpeed gathers ahead.
+        finished: numbers of modules as the forward pass finishes them.
         rules: when to gather and when to let go.
         checkpointing: layers run forward once more before their backward pass.
     """
     persistent = _persistent(parameters, rules)
-    steps = [[p for p in used if p not in persistent] for used in _trace(modules, checkpointing)]
-    player = _Player(parameters, steps, rules)
+    steps = _trace(modules, finished, checkpointing)
+    player = _Player(parameters, steps, rules, persistent)
     for number in range(len(steps)):
         player.play(number)
     return Residency(player.gathered, player.peak, sum(parameters[p] for p in persistent))
@@ -66,27 +71,40 @@ def _persistent(parameters: tuple[int, ...], rules: Rules) -> set[int]:
     return found
 
 
-def _trace(modules: Modules, checkpointing: bool) -> list[tuple[int, ...]]:
-    forward = [used for _, used in modules]
-    backward: list[tuple[int, ...]] = []
-    position = len(modules)
-    while position:
-        layer, _ = modules[position - 1]
-        begin = position - 1
-        while checkpointing and layer is not None and begin and modules[begin - 1][0] == layer:
-            begin -= 1
-        mine = forward[begin:position]
-        again = mine if checkpointing and layer is not None else []
-        backward += [*again, *reversed(mine)]
-        position = begin
-    return [*forward, *backward]
+@dataclass(frozen=True)
+class _Use:
+    """A module at work."""
+
+    parameters: tuple[int, ...]
+    lets_go: bool = True
+    """Its parameters may go after it."""
+
+
+def _trace(modules: Modules, finished: tuple[int, ...], checkpointing: bool) -> list[_Use]:
+    """Forward, then backward: the last that was finished first.
+
+    The backward pass of a checkpointed layer begins with its last module, which finds nothing kept: while it waits, the
+    whole layer runs forward once more.
+    """
+    uses = [_Use(used) for _, used in modules]
+    backward: list[_Use] = []
+    for layer, group in groupby(reversed(finished), lambda number: modules[number][0]):
+        numbers = list(group)
+        mine = [uses[number] for number in numbers]
+        if checkpointing and layer is not None:
+            first = next(place for place, use in enumerate(mine) if use.parameters)
+            again = [uses[number] for number, (of, _) in enumerate(modules) if of == layer]
+            mine = [*mine[:first], replace(mine[first], lets_go=False), *again, *mine[first + 1 :]]
+        backward += mine
+    return [*uses, *backward]
 
 
 @dataclass
 class _Player:
     sizes: tuple[int, ...]
-    steps: list[list[int]]
+    steps: list[_Use]
     rules: Rules
+    persistent: set[int]
     gathered: int = 0
     live: int = 0
     peak: int = 0
@@ -95,15 +113,18 @@ class _Player:
     """By parameter: the latest step that a fetch was for."""
 
     def __post_init__(self) -> None:
-        self.queue = deque((parameter, step) for step, used in enumerate(self.steps) for parameter in used)
+        self.available |= self.persistent
+        self.queue = deque((parameter, step) for step, use in enumerate(self.steps) for parameter in use.parameters)
 
     def play(self, step: int) -> None:
         """One module: gather, prefetch, let go."""
-        used = set(self.steps[step])
+        used = set(self.steps[step].parameters)
         self._gather(used - self.available)
         self._prefetch({p for p in used if self.fetched_for.get(p, -1) < step})
         self.peak = max(self.peak, self.live)
-        for parameter in used - self._needed_soon(step):
+        if not self.steps[step].lets_go:
+            return
+        for parameter in used - self.persistent - self._needed_soon(step):
             self.available.discard(parameter)
             self.live -= self.sizes[parameter]
 
@@ -128,11 +149,11 @@ class _Player:
         self._gather(ahead)
 
     def _needed_soon(self, step: int) -> set[int]:
-        soon = {p for p in self.steps[step] if self.fetched_for.get(p, -1) > step}
+        soon = {p for p in self.steps[step].parameters if self.fetched_for.get(p, -1) > step}
         passed = 0
         for later in self.steps[step + 1 :]:
             if passed >= self.rules.max_reuse:
                 break
-            soon.update(later)
-            passed += sum(self.sizes[p] for p in later)
+            soon.update(later.parameters)
+            passed += sum(self.sizes[p] for p in later.parameters)
         return soon

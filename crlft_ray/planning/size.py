@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from crlft_ray.errors import UserError
 from crlft_ray.model.load import DTYPES
@@ -21,7 +22,9 @@ class ModelSize:
     parameters: tuple[int, ...]
     """Of each parameter; tied ones once."""
     modules: tuple[tuple[int | None, tuple[int, ...]], ...]
-    """In the order of the forward pass: number of the layer it is in, and which parameters it uses."""
+    """As the forward pass begins them: number of the layer it is in, and which parameters are its own, if any."""
+    finished: tuple[int, ...]
+    """Those of `modules` that the backward pass goes through, as the forward pass finishes them."""
     layer_bytes: tuple[int, ...]
     """What the backward pass of each layer keeps of the forward pass."""
     input_bytes: int
@@ -87,6 +90,8 @@ class _Meter:
         self._kept: dict[int, tuple[int | None, torch.UntypedStorage]] = {}
         """By address: what the backward pass keeps, and in which layer it was kept first."""
         self._modules: list[tuple[int | None, tuple[int, ...]]] = []
+        self._running: list[int] = []
+        self._finished: list[int] = []
 
     def attention(self, module: Any, q_1NTH: Any, k_1KTH: Any, v_1KTH: Any, *_: Any, **__: Any) -> tuple[Any, None]:
         """Stands in for `packed_attention`."""
@@ -108,19 +113,22 @@ class _Meter:
         for number, layer in enumerate(layers):
             layer.register_forward_pre_hook(self._enter(number))
             layer.register_forward_hook(self._leave)
-        for module in model.modules():
+        for module in model.base_model.modules():
             used = tuple(numbers[id(parameter)] for parameter in module.parameters(recurse=False))
-            if used and module is not head:
-                module.register_forward_pre_hook(self._use(used))
+            module.register_forward_pre_hook(self._begin(used))
+            module.register_forward_hook(self._finish)
         own = {parameter.untyped_storage()._cdata for parameter in parameters}
         counter = FlopCounterMode(display=False)
         with torch.autograd.graph.saved_tensors_hooks(self._keep(own), lambda kept: kept), counter:
             ids_1T = torch.zeros(1, pack_tokens, dtype=torch.long)
             hidden_1TD = model.base_model(input_ids=ids_1T, use_cache=False).last_hidden_state
-        self._modules.append((None, tuple(numbers[id(parameter)] for parameter in head.parameters(recurse=False))))
+        # The wrapper around both, and the output layer, which runs last.
+        own_of_head = tuple(numbers[id(parameter)] for parameter in head.parameters(recurse=False))
+        modules = ((None, ()), *self._modules, (None, own_of_head))
         return ModelSize(
             parameters=tuple(parameter.numel() for parameter in parameters),
-            modules=tuple(self._modules),
+            modules=modules,
+            finished=(*(number + 1 for number in self._finished), len(modules) - 1, 0),
             layer_bytes=tuple(self._kept_in(number) for number in range(len(layers))),
             input_bytes=hidden_1TD.nbytes,
             outer_bytes=self._kept_in(None),
@@ -141,11 +149,17 @@ class _Meter:
     def _leave(self, *_: Any) -> None:
         self._inside = None
 
-    def _use(self, used: tuple[int, ...]) -> Callable[..., None]:
+    def _begin(self, used: tuple[int, ...]) -> Callable[..., None]:
         def hook(*_: Any) -> None:
+            self._running.append(len(self._modules))
             self._modules.append((self._inside, used))
 
         return hook
+
+    def _finish(self, module: Any, inputs: Any, output: Any) -> None:
+        number = self._running.pop()
+        if any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(output)):
+            self._finished.append(number)
 
     def _keep(self, own: set[int]) -> Callable[[torch.Tensor], torch.Tensor]:
         def pack(tensor: torch.Tensor) -> torch.Tensor:

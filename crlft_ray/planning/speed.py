@@ -43,7 +43,7 @@ class Cluster:
 
 def communication(size: ModelSize, zero: Zero, world: int, *, micro_batches: int, checkpointing: bool) -> Figures:
     """Bytes that one rank sends in a step of `micro_batches`, on a ring: each collective's whole x (W - 1) / W."""
-    there = residency(size.parameters, size.modules, zero.rules, checkpointing)
+    there = residency(size.parameters, size.modules, size.finished, zero.rules, checkpointing)
     share = (world - 1) / world
     whole = world * partition(size, world)
     gathered = (micro_batches * there.gathered + there.persistent) * zero.parameter_bytes * share

@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_the_help_names_every_command() -> None:
     result = _run("--help")
     assert result.returncode == 0
-    for name in ("fetch", "prepare", "inspect", "train", "evaluate", "register", "run", "chat"):
+    for name in ("fetch", "prepare", "inspect", "train", "evaluate", "register", "run", "chat", "plan"):
         assert f"\n  {name} " in result.stdout
 
 
