@@ -9,6 +9,7 @@ from crlft_ray.device import communication, uses_gpu
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.templates import ChatTokenizer
+from crlft_ray.training.operators import load_operators
 from crlft_ray.training.schedule import parameter_groups
 
 
@@ -43,8 +44,10 @@ def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, u
     import torch
     from transformers.integrations import HfDeepSpeedConfig
 
-    deepspeed.init_distributed(dist_backend=None if uses_gpu(config) else "gloo")
     settings = {**deepspeed_config(config), "checkpoint": {"load_universal": universal}}
+    offload = settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
+    load_operators(["ShareMemCommBuilder"] * (not uses_gpu(config)) + ["CPUAdamBuilder"] * offload)
+    deepspeed.init_distributed(dist_backend=None if uses_gpu(config) else "gloo")
     # transformers partitions parameters while loading as long as this object lives.
     partitioning = HfDeepSpeedConfig(settings)
     model = load_model(model_path, config.train.precision)
@@ -53,7 +56,6 @@ def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, u
     if config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     packed = PackedModel(model)
-    offload = settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
     optimizer_class = deepspeed.ops.adam.DeepSpeedCPUAdam if offload else torch.optim.AdamW
     optimizer = optimizer_class(
         parameter_groups(packed, config.train.weight_decay),

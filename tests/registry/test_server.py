@@ -92,6 +92,8 @@ def site(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         site.server.start()
         with pytest.MonkeyPatch.context() as patch:
+            # Another test may have named its own store in this process, which goes before the environment.
+            patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
             site.become("keeper", patch)
             users = get_app_client("basic-auth", site.uri)
             for name in ("trainer", "guest"):

@@ -22,10 +22,12 @@ pytestmark = pytest.mark.slow
 EVERY_STEP = {
     "train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "train/learned_tokens", "train/memory_gb",
     "train/wait_s", "train/weight_share/expert", "train/weight_share/mixed", "train/skipped_not_finite",
-    "train/skipped_no_weight",
+    "train/skipped_no_weight", "train/step_s",
 }  # fmt: skip
 CHECKPOINTS = {f"checkpoint/{name}" for name in ("blocked_s", "write_s", "gb", "failed")}
 HELDOUT = {f"heldout/{name}/as_{other}" for name in ("expert", "mixed") for other in ("expert", "mixed")}
+HELDOUT |= {"heldout_se/expert", "heldout_se/mixed", "evaluate/seconds"}
+ONCE = {"start/workers_s", "start/model_s", "export/seconds", "train/loss/expert", "train/loss/mixed"}
 
 
 def test_the_run_is_a_hard_case(finished: FinishedRun) -> None:
@@ -78,7 +80,7 @@ def test_the_result_file(finished: FinishedRun) -> None:
         "skipped_no_weight": 0, "fingerprint": finished.manifest.fingerprint, "mlflow_run_id": trained.mlflow_run_id,
         "tracking_uri": f"sqlite:///{finished.output / 'mlflow.db'}", "metrics": trained.metrics,
     }  # fmt: skip
-    assert set(result["metrics"]) == EVERY_STEP | CHECKPOINTS | HELDOUT | {"train/loss/expert", "train/loss/mixed"}
+    assert set(result["metrics"]) == EVERY_STEP | CHECKPOINTS | HELDOUT | ONCE
 
 
 def test_every_metric_is_in_mlflow_once_a_step(finished: FinishedRun) -> None:
