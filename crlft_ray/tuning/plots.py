@@ -42,7 +42,7 @@ def plot_study(
 
 def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, folder: Path) -> Path:
     figure, axes = _figure()
-    numeric = all(_is_number(log.values[key]) for log in logs)
+    numeric = all(map(_is_number, domain.values))
     labels = sorted({str(log.values[key]) for log in logs})
     for state, marker, colour in (("finished", "o", "C0"), ("stopped early", "v", "0.6"), ("failed", "x", "C3")):
         chosen = [log for log in logs if log.state == state]
@@ -94,7 +94,7 @@ def _curves(logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, 
     from matplotlib.colors import LogNorm, Normalize
 
     figure, axes = _figure()
-    key = next((key for key in space if all(_is_number(log.values[key]) for log in logs)), None)
+    key = next((key for key, domain in space.items() if all(map(_is_number, domain.values))), None)
     colours = colormaps["viridis"]
     norm: Any = None
     if key is not None:
