@@ -10,7 +10,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EX
 from crlft_ray.errors import UserError
 from crlft_ray.tracking.access import denial, denials_explained, mlflow_environment
 
-URI = "http://me:secret@host:5000"
+URI = "http://me:secret@host:5000"  # pragma: allowlist secret
 
 
 def _of_proxy(status: int) -> requests.HTTPError:
