@@ -102,12 +102,7 @@ def register(
     Raises:
         UserError: no finished run there, or the registry cannot be used.
     """
-    if re.search(r"[/:@'\"%]", name) or not name.strip():
-        raise UserError(f"--name {name}: must not be empty or contain any of / : @ ' \" %")
-    if force and not (reason or "").strip():
-        raise UserError('--force needs --reason "…": it is kept with the version')
-    if reason and not force:
-        raise UserError("--reason goes with --force; leave it out")
+    _check_request(name, force, reason)
     place = Place.of(run)
     config, result = _finished(place)
     level = config.register_.level if level is None else level
@@ -155,6 +150,15 @@ class _Entry:
     answers: Place
     precision: Precision
     threads: int
+
+
+def _check_request(name: str, force: bool, reason: str | None) -> None:
+    if re.search(r"[/:@'\"%]", name) or not name.strip():
+        raise UserError(f"--name {name}: must not be empty or contain any of / : @ ' \" %")
+    if force and not (reason or "").strip():
+        raise UserError('--force needs --reason "…": it is kept with the version')
+    if reason and not force:
+        raise UserError("--reason goes with --force; leave it out")
 
 
 def _through_the_gate(
