@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-dev quickstart test check audit fast faults bench clean
+.PHONY: install install-dev quickstart test check audit fast faults cluster-tests bench clean
 
 install: $(VENV)/.installed-eval
 install-dev: $(VENV)/.installed-dev
@@ -38,6 +38,10 @@ test: check
 # Every fault at every place; `make test` has a part of them.
 faults: install-dev
 	$(BIN)/pytest tests/faults
+
+# Hosts made of network namespaces: needs root and iproute2, and a Redis and PostgreSQL for some; says so where not.
+cluster-tests: install-dev
+	$(BIN)/pytest tests/cluster -rs
 
 bench: install-dev
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -13,18 +13,23 @@ from http.client import HTTPConnection
 class ObjectStore:
     """A running server with one bucket; what it holds is in its memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((address, 0))
             self._port = free.getsockname()[1]
-        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._port)]
+        self._address = address
+        command = [sys.executable, "-m", "moto.server", "--host", address, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _make_bucket(self._port)
+        _make_bucket(address, self._port)
 
-    def uri(self, path: str) -> str:
-        """The URI of a path in the bucket."""
-        query = f"endpoint_override=127.0.0.1:{self._port}&scheme=http&region=us-east-1"
-        return f"s3://test:test@bucket/{path}?{query}"
+    def uri(self, path: str, user: str = "test:test@") -> str:
+        """The URI of a path in the bucket; without `user` its credentials come from the environment."""
+        return f"s3://{user}bucket/{path}?endpoint_override={self.endpoint}&scheme=http&region=us-east-1"
+
+    @property
+    def endpoint(self) -> str:
+        """Address and port."""
+        return f"{self._address}:{self._port}"
 
     def pause(self) -> None:
         """Nobody gets an answer until `go_on`."""
@@ -38,10 +43,10 @@ class ObjectStore:
         self._process.wait()
 
 
-def _make_bucket(port: int) -> None:
+def _make_bucket(address: str, port: int) -> None:
     deadline = time.monotonic() + 120
     while True:
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = HTTPConnection(address, port, timeout=30)
         try:
             connection.request("PUT", "/bucket")
             assert connection.getresponse().status == 200

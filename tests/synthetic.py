@@ -89,7 +89,7 @@ def raw_config(model: Path | str, output: Path | str, source: Path | str, /, **s
             "context": 256,
             "pack_tokens": 512,
         },
-        "train": {"global_batch_tokens": 2048},
+        "train": {"global_batch_tokens": 2048, "precision": "bf16"},
     }
     for name, section in sections.items():
         both = isinstance(section, dict) and isinstance(raw.get(name), dict)

@@ -18,6 +18,7 @@ from pydantic import (
 from crlft_ray.config.section import Section
 
 Precision = Literal["bf16", "fp32"]
+AskedPrecision = Literal["auto", "bf16", "fp32"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -68,7 +69,8 @@ class Train(Section):
     """Largest norm of the gradient."""
     per_sequence: bool = False
     """Divide each message's weight by its number of learned tokens (the original's per-sequence loss)."""
-    precision: Precision = "bf16"
+    precision: AskedPrecision = "auto"
+    """auto: what the run began with, and at first bf16, but fp32 on CPUs that cannot multiply bf16."""
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints; one more is written at each epoch's end."""

@@ -7,8 +7,7 @@ import importlib.util
 import platform
 
 from crlft_ray.diagnosis.finding import Finding, judged
-from crlft_ray.diagnosis.nodes import START_S, Cluster, Node, alive_nodes, opened
-from crlft_ray.errors import UserError
+from crlft_ray.diagnosis.nodes import START_S, Cluster, Node
 
 CHECK = "versions"
 PACKAGES = ("ray", "torch", "deepspeed", "transformers", "pyarrow", "mlflow", "crlft_ray")
@@ -38,25 +37,6 @@ def check_versions(cluster: Cluster) -> list[Finding]:
         return not problems, "; ".join(problems) or same
 
     return judged(CHECK, cluster.ask(installed_versions, PACKAGES, seconds=START_S), judge)
-
-
-def refuse_other_versions() -> None:
-    """Compares before a run starts; a cluster of one node costs nothing. Ray is connected.
-
-    Raises:
-        UserError: names every node that lacks a package or has another version.
-    """
-    nodes = alive_nodes()
-    if len(nodes) < 2:
-        return
-    with opened(None, nodes) as cluster:
-        findings = check_versions(cluster)
-    # An autoscaling or a dying cluster: a node that went away meanwhile takes no part.
-    left = {node.name for node in alive_nodes()}
-    wrong = [finding for finding in findings if not finding.ok and finding.node in left]
-    if wrong:
-        lines = "\n".join(f"  {finding.node}: {finding.text}" for finding in wrong)
-        raise UserError(f"the cluster is not ready for training; `crlft doctor` checks the rest as well:\n{lines}")
 
 
 def _difference(name: str, here: str | None, there: str | None) -> str | None:

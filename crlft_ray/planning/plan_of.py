@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crlft_ray.config import Config
+from crlft_ray.device import with_precision
 from crlft_ray.errors import UserError
 from crlft_ray.model.load import model_config
 from crlft_ray.planning.advice import Mend, Setup, mends
@@ -75,7 +76,7 @@ def plan(config: Config, *, nodes: int, gpus: int, gpu: str, tokens: int | None 
     on_gpus = _on_gpus(config)
     zero = zero_settings(on_gpus)
     known = model_config(model_path(config), config.data.context)
-    size = model_size(known, config.train.precision, config.data.pack_tokens, config.data.context)
+    size = model_size(known, on_gpus.train.precision, config.data.pack_tokens, config.data.context)
     setup = Setup(size, zero, cluster.gpu, nodes, gpus, config.train.gradient_checkpointing)
     memory = setup.memory()
     sent, time = _time(config, setup, cluster)
@@ -87,7 +88,7 @@ def plan(config: Config, *, nodes: int, gpus: int, gpu: str, tokens: int | None 
         gpus=gpus,
         gpu=gpu,
         memory=memory,
-        mends=[] if memory.fits else mends(setup, _smaller_pack(config, known)),
+        mends=[] if memory.fits else mends(setup, _smaller_pack(on_gpus, known)),
         communication=sent,
         time=time | _whole(config, data, time),
         checkpoint=_checkpoint(config, size, zero, cluster),
@@ -99,7 +100,8 @@ def plan(config: Config, *, nodes: int, gpus: int, gpu: str, tokens: int | None 
 def _on_gpus(config: Config) -> Config:
     """The config with workers that have a GPU each, which decides some of our DeepSpeed settings."""
     resources = {**config.train.resources_per_worker, "GPU": 1.0}
-    return config.model_copy(update={"train": config.train.model_copy(update={"resources_per_worker": resources})})
+    train = config.train.model_copy(update={"resources_per_worker": resources})
+    return with_precision(config.model_copy(update={"train": train}))
 
 
 def _smaller_pack(config: Config, known: Any) -> tuple[int, ModelSize] | None:

@@ -18,6 +18,7 @@ from typing import Any
 from crlft_ray.assets import asset_path
 from crlft_ray.config import Config
 from crlft_ray.conversations.files import SourceFile, cut, find_files
+from crlft_ray.diagnosis.ready import refuse_unready
 from crlft_ray.errors import UserError
 from crlft_ray.lease import owned
 from crlft_ray.shards.manifest import (
@@ -73,8 +74,15 @@ def shards_folder(config: Config) -> Place:
 
 
 def model_path(config: Config) -> str:
-    """The model as transformers takes it: a fetched name becomes its folder."""
+    """The model as transformers takes it: a fetched name, or a folder on storage, becomes a local folder.
+
+    A hub's id stays one: its config and tokenizer can be had without its weights.
+    """
     fetched = asset_path(config.model)
+    if fetched is None and "://" in config.model:
+        from crlft_ray.model.find import model_folder
+
+        return str(model_folder(config.model))
     return str(fetched) if fetched else config.model
 
 
@@ -168,6 +176,7 @@ def _prepare_in(
 ) -> Manifest:
     for folder in ("spill", "heldout"):
         (scratch / folder).make_folder()
+    refuse_unready({"output": scratch, **{f"data.sources.{file.source}.path": file.place for file in files}})
     size = sum(file.size for file in files)
     piece_bytes = min(max(size // 256, sizes.smallest_piece), sizes.largest_piece)
     pieces = [piece for file in files for piece in cut(file, piece_bytes)]

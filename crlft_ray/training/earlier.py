@@ -28,7 +28,7 @@ def check_earlier(
     Raises:
         UserError: the folder holds another run; both values are named.
     """
-    earlier = _earlier_config(config)
+    earlier = earlier_config(config)
     if earlier is not None:
         _refuse_another(config, earlier)
     complete, damages = complete_checkpoints(checkpoints_folder(config))
@@ -67,7 +67,8 @@ def start_over(config: Config) -> None:
     log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
 
 
-def _earlier_config(config: Config) -> Config | None:
+def earlier_config(config: Config) -> Config | None:
+    """The config that the output folder's run was last given, decided where it said `auto`."""
     place = Place.of(config.output) / _CONFIG
     return read_config(place) if place.exists() else None
 

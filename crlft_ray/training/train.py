@@ -10,20 +10,21 @@ from typing import Any
 
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, dump_config
-from crlft_ray.diagnosis.versions import refuse_other_versions
+from crlft_ray.device import with_precision
+from crlft_ray.diagnosis.ready import refuse_unready
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import Lease, owned
 from crlft_ray.model.load import model_config, model_shape
-from crlft_ray.shards.manifest import Manifest, read_manifest
+from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest
 from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
 from crlft_ray.shards.verify import verify_shards
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Record, tracking_uri
 from crlft_ray.training.channel import Channel
-from crlft_ray.training.cluster import beside_driver, check_capacity
-from crlft_ray.training.earlier import check_earlier, start_over
+from crlft_ray.training.cluster import beside_driver, check_capacity, worker_resources
+from crlft_ray.training.earlier import check_earlier, earlier_config, start_over
 from crlft_ray.training.fit import fit
 from crlft_ray.training.schedule import peak_lr, weight_shares
 from crlft_ray.training.tracked import Tracked
@@ -59,7 +60,6 @@ class _Parts:
 
     manifest: Manifest
     tokenizer: ChatTokenizer
-    model_path: str
     model_shape: dict[str, Any]
     earlier: RunState | None
 
@@ -91,6 +91,7 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     with owned(config.output) as lease:
         if fresh:
             start_over(config)
+        config = with_precision(config, earlier_config(config))
         return _train(config, _check(config), lease, within, asked_at)
 
 
@@ -100,7 +101,10 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     connect()
     verify_shards(shards_folder(config), parts.manifest)
     check_capacity(config)
-    refuse_other_versions()
+    shards = shards_folder(config)
+    refuse_unready(
+        {"data.shards" if config.data.shards else "output": shards / MANIFEST}, config.model, worker_resources(config)
+    )
     output = Place.of(config.output)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
@@ -109,9 +113,8 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
         job = TrainJob(
             config=config,
             manifest=parts.manifest,
-            shards=shards_folder(config),
+            shards=shards,
             export=output / "export",
-            model_path=parts.model_path,
             tokenizer=parts.tokenizer,
             peak_lr=peak_lr(config, parts.manifest),
             run_id=tracked.run.run_id or "",
@@ -140,8 +143,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
 
 def _check(config: Config) -> _Parts:
     """Everything that can be found wrong before a worker starts."""
-    path = model_path(config)
-    shape = model_shape(model_config(path, config.data.context))
+    shape = model_shape(model_config(model_path(config), config.data.context))
     folder = shards_folder(config)
     manifest = read_manifest(folder)
     tokenizer = chat_tokenizer(config)
@@ -159,7 +161,7 @@ def _check(config: Config) -> _Parts:
             raise UserError(f"{folder}: made with other {key} ({made}) than this run's ({now}); run `crlft prepare`")
     tracking_uri(config.tracking.uri, config.output)
     earlier = check_earlier(config, manifest, tokenizer, shape)
-    return _Parts(manifest, tokenizer, path, shape, earlier)
+    return _Parts(manifest, tokenizer, shape, earlier)
 
 
 def _say_shares(config: Config, manifest: Manifest) -> None:

@@ -24,7 +24,6 @@ class TrainJob:
     manifest: Manifest
     shards: Place
     export: Place
-    model_path: str
     tokenizer: ChatTokenizer
     peak_lr: float
     run_id: str
@@ -58,12 +57,14 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
     began = time.time()
     prepare_process(job.config)
     from crlft_ray.checkpoints.resume import NoneUsable, find_resumption, load
+    from crlft_ray.model.find import model_folder
     from crlft_ray.training.engine import build_engine
     from crlft_ray.training.loop import Loop
 
     try:
         found = find_resumption(job.checkpoints)
-        engine = build_engine(job.config, job.model_path, job.tokenizer, universal=bool(found and found.universal))
+        folder = str(model_folder(job.config.model))
+        engine = build_engine(job.config, folder, job.tokenizer, universal=bool(found and found.universal))
     except NoneUsable as damage:
         return {"failed": f"no checkpoint can be used: {damage}; `--fresh` starts over", "user_error": True}
     except UserError as error:

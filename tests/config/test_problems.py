@@ -45,7 +45,7 @@ ONE_CLASS = {"path": "a.jsonl", "class": "expert"}
         ({"train": {"betas": [0.9]}}, "train.betas.1", "is required"),
         ({"train": {"betas": [0.9, 1.0]}}, "train.betas.1", "less than 1"),
         ({"train": {"clip": float("inf")}}, "train.clip", "finite"),
-        ({"train": {"precision": "fp16"}}, "train.precision", "'bf16' or 'fp32'"),
+        ({"train": {"precision": "fp16"}}, "train.precision", "'auto', 'bf16' or 'fp32'"),
         ({"train": {"worker": 3}}, "train.worker", "unknown key"),
         ({"train": {"deepspeed": 3}}, "train.deepspeed", "a section with keys"),
         ({"train": 3}, "train", "a section with keys (is 3)"),

@@ -12,7 +12,8 @@ import pytest
 
 from crlft_ray.config import load_config
 from crlft_ray.shards.prepare import prepare
-from tests.diagnosis.hosts import MISSING, Host, block_chosen_ports, ray_node, two_hosts
+from tests.cluster.hosts import MISSING, Host, block_chosen_ports, hosts
+from tests.cluster.nodes import ray_node
 from tests.diagnosis.other_python import make_python, path_without_compiler
 from tests.runs import run_config, write_config, write_learnable
 
@@ -26,7 +27,7 @@ CRLFT = ("-c", "from crlft_ray.cli import main; main()")
 def planted(ray_session: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
     """The good host, the other one, the cluster's address, and a config with prepared shards."""
     folder = tmp_path_factory.mktemp("planted")
-    with two_hosts() as (good, bad):
+    with hosts(2) as (good, bad):
         source = write_learnable(folder / "conversations.jsonl", 20)
         raw = run_config(tiny_model, folder / "run", source, tracking={"uri": f"http://{good.address}:5999"})
         config = write_config(folder / "config.yaml", raw)

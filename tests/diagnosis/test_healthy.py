@@ -15,7 +15,7 @@ from crlft_ray.config import load_config
 from crlft_ray.diagnosis.examine import doctor
 from crlft_ray.storage import Place
 from tests.cli.helpers import crlft
-from tests.diagnosis.hosts import REPOSITORY, environment
+from tests.cluster.hosts import REPOSITORY, environment
 from tests.object_store import ObjectStore
 from tests.runs import write_config
 from tests.synthetic import raw_config, write_conversations
@@ -51,7 +51,7 @@ def test_one_node(ray_session: None, config: dict[str, Any], object_store: Objec
     found = json.loads(outcome.out.splitlines()[-1])
     assert [finding for finding in found["findings"] if not finding["ok"]] == []
     assert (outcome.code, found["ok"], len(found["nodes"])) == (0, True, 1)
-    assert {finding["check"] for finding in found["findings"]} == EVERYWHERE | {"output", "MLflow"}
+    assert {finding["check"] for finding in found["findings"]} == EVERYWHERE | {"paths", "output", "MLflow"}
     assert not Place.of(object_store.uri("doctor")).exists(), "something was left there"
     shown = crlft("doctor", file)
     assert shown.code == 0, shown.out
@@ -90,7 +90,7 @@ def test_two_nodes(config: dict[str, Any], tmp_path: Path) -> None:
     between = {"ports", "all-reduce gloo"}
     checked = {(finding["check"], finding["node"]) for finding in found["findings"]}
     assert checked == {
-        (check, node) for check in EVERYWHERE | between | {"output", "MLflow"} for node in found["nodes"]
+        (check, node) for check in EVERYWHERE | between | {"paths", "output", "MLflow"} for node in found["nodes"]
     } | {("MLflow", "driver")}
     speeds = [finding["text"] for finding in found["findings"] if finding["check"] == "all-reduce gloo"]
     assert all(float(text.split(" GB/s over ")[0]) > 0 for text in speeds), speeds

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.diagnosis.hosts import MISSING, REPOSITORY, environment, ray_node, two_hosts
+from tests.cluster.hosts import MISSING, REPOSITORY, environment, hosts
+from tests.cluster.nodes import ray_node
 from tests.tracking.helpers import free_port
 
 CRLFT = ("-c", "from crlft_ray.cli import main; main()")
@@ -44,7 +45,7 @@ def test_nobody_answers(address: str, part: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_another_ray() -> None:
-    with two_hosts() as (host, _), ray_node(host, host, python=[sys.executable, "-c", OTHER_RAY]) as address:
+    with hosts(1) as (host,), ray_node(host, host, python=[sys.executable, "-c", OTHER_RAY]) as address:
         result = host.run(*CRLFT, "doctor", "--address", address)
     message = _refusal(result)
     assert f"Ray at {address}: the cluster has Ray 2.55.0, Python 3." in message

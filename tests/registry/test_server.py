@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,11 @@ from crlft_ray.registry.turns import GATE, PENDING, turn
 from crlft_ray.storage import Place
 from crlft_ray.tracking import mlflow_environment
 from tests.cli.helpers import Outcome, crlft
-from tests.postgres import Postgres, postgres_programs
+from tests.postgres import postgres_programs
 from tests.registry.conftest import learned_run
 from tests.runs import FinishedRun
-from tests.tracking.helpers import Server, points, until
+from tests.tracking.helpers import points, until
+from tests.tracking.protected import Site, protected_server
 
 PROGRAMS = postgres_programs()
 pytestmark = [
@@ -37,72 +36,21 @@ pytestmark = [
 ]
 
 NAME = "served-replies"
-AUTH = """[mlflow]
-default_permission = NO_PERMISSIONS
-database_uri = {database}
-admin_username = keeper
-admin_password = {password}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-auth_cache_ttl_seconds = 60
-"""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A server and its users; `keeper` may do everything, `trainer` what he made himself, and `guest` nothing."""
-
-    server: Server
-    passwords: dict[str, str] = field(
-        default_factory=lambda: {name: secrets.token_urlsafe(18) for name in ("keeper", "trainer", "guest")}
-    )
-
-    @property
-    def uri(self) -> str:
-        return self.server.uri
-
-    def become(self, name: str, patch: pytest.MonkeyPatch, password: str | None = None) -> None:
-        """This process, but not the cluster's, has a user's credentials."""
-        patch.setenv("MLFLOW_TRACKING_URI", self.uri)
-        patch.setenv("MLFLOW_TRACKING_USERNAME", name)
-        patch.setenv("MLFLOW_TRACKING_PASSWORD", password or self.passwords[name])
-
-    def reveals(self, content: str | bytes) -> bool:
-        """Whether a password is in it, plain or as it goes over the line."""
-        content = content.encode() if isinstance(content, str) else content
-        pairs = [f"{name}:{password}".encode() for name, password in self.passwords.items()]
-        words = [password.encode() for password in self.passwords.values()]
-        return any(word in content for word in [*words, *(base64.b64encode(pair) for pair in pairs)])
 
 
 @pytest.fixture(scope="module")
 def site(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """This process is `trainer`; Ray was started before it had credentials, as on a cluster."""
     assert PROGRAMS is not None
-    folder = tmp_path_factory.mktemp("site")
-    database = Postgres(PROGRAMS, ["mlflow", "users"])
-    environment = {
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),
-        # Jobs of the server itself, which would only take longer to start.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    options = ["--app-name", "basic-auth", "--serve-artifacts"]
-    site = Site(Server(folder, database.uri("mlflow"), options, environment))
-    (folder / "auth.ini").write_text(AUTH.format(database=database.uri("users"), password=site.passwords["keeper"]))
-    try:
-        site.server.start()
-        with pytest.MonkeyPatch.context() as patch:
-            # Another test may have named its own store in this process, which goes before the environment.
-            patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
-            site.become("keeper", patch)
-            users = get_app_client("basic-auth", site.uri)
-            for name in ("trainer", "guest"):
-                users.create_user(name, site.passwords[name])
-            site.become("trainer", patch)
-            yield site
-    finally:
-        site.server.kill()
-        database.end()
+    with (
+        protected_server(PROGRAMS, tmp_path_factory.mktemp("site")) as site,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # Another test may have named its own store in this process, which goes before the environment.
+        patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+        patch.setattr("mlflow.tracking._model_registry.utils._registry_uri", None)
+        site.become("trainer", patch)
+        yield site
 
 
 @pytest.fixture(scope="module")

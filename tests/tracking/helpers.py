@@ -50,18 +50,20 @@ class Server:
         database: str | None = None,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.folder = folder
         self._database = database or f"sqlite:///{folder / 'server.db'}"
         self._options = options
         self._environment = {**os.environ, **(environment or {})}
         self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self._address = address
+        self.uri = f"http://{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self._address, "--port", str(self.port)]
         command += ["--backend-store-uri", self._database, "--workers", "1"]
         command += ["--artifacts-destination", str(self.folder / "artifacts"), *self._options]
         with (self.folder / "server.log").open("ab") as log:

@@ -150,7 +150,7 @@ def test_a_job_pickles_small(finished: FinishedRun) -> None:
     from crlft_ray.shards.prepare import chat_tokenizer, shards_folder
 
     job = TrainJob(
-        finished.config, finished.manifest, shards_folder(finished.config), Place.of("export"), "model",
+        finished.config, finished.manifest, shards_folder(finished.config), Place.of("export"),
         chat_tokenizer(finished.config), 0.1, "", {}, None, None, 0.0,
     )  # fmt: skip
     assert len(cloudpickle.dumps(job)) < 100_000
