@@ -62,11 +62,12 @@ class Cluster:
         """Of somebody who submits jobs."""
         return environment({"RAY_API_SERVER_ADDRESS": f"http://{self.head.address}:8265", **(more or {})})
 
-    def new_run(self, name: str, **sections: Any) -> tuple[Path, Path]:
+    def new_run(self, name: str, source: Path | None = None, **sections: Any) -> tuple[Path, Path]:
         """A config file of a training with one worker on each host, and the output folder that it names."""
-        source = self.shared / "conversations.jsonl"
-        if not source.exists():
-            write_learnable(source)
+        if source is None:
+            source = self.shared / "conversations.jsonl"
+            if not source.exists():
+                write_learnable(source)
         train = {"resources_per_worker": {"CPU": 1, "trains": 1}, **sections.pop("train", {})}
         output = self.shared / "runs" / name
         raw = run_config(self.shared / "model", output, source, train=train, **sections)

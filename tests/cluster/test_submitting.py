@@ -57,7 +57,7 @@ def test_an_evaluation(cluster: Cluster, trained: tuple[Path, Path, str]) -> Non
 def test_a_source_that_only_the_head_sees(cluster: Cluster) -> None:
     assert cluster.head.tmp is not None
     write_learnable(cluster.head.tmp / "here.jsonl")
-    config, output = cluster.new_run("unseen", data={"sources": [{"path": "/tmp/here.jsonl", "class": "expert"}]})
+    config, output = cluster.new_run("unseen", Path("/tmp/here.jsonl"))
     job = cluster.submit("unseen", "jobs/prepare.py", config)
     assert job.returncode != 0
     assert "Traceback" not in job.stdout, job.stdout
