@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,8 @@ class Place:
     filesystem: Any
     """A `pyarrow.fs.FileSystem`."""
     path: str
+    options: str = ""
+    """What stands behind the question mark of its URI, such as region=eu-west-1."""
 
     @classmethod
     def of(cls, path: str | Path) -> Place:
@@ -41,13 +43,20 @@ class Place:
             filesystem, inside = fs.FileSystem.from_uri(text)
         except (ValueError, OSError) as error:
             raise UserError(f"{text.partition('?')[0]}: this storage cannot be opened: {error}") from None
-        return cls(filesystem, inside)
+        return cls(filesystem, inside, text.partition("?")[2])
+
+    def at(self, path: str) -> Place:
+        """Another path on the same filesystem."""
+        return replace(self, path=path)
 
     def __truediv__(self, name: str) -> Place:
-        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+        return self.at(f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
-        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+        """What `of` takes; without credentials."""
+        if self.is_local:
+            return self.path
+        return f"{self.filesystem.type_name}://{self.path}{'?' * bool(self.options)}{self.options}"
 
     @property
     def name(self) -> str:
@@ -55,7 +64,7 @@ class Place:
 
     @property
     def parent(self) -> Place:
-        return Place(self.filesystem, self.path.rstrip("/").rpartition("/")[0])
+        return self.at(self.path.rstrip("/").rpartition("/")[0])
 
     @property
     def is_local(self) -> bool:
@@ -94,7 +103,7 @@ class Place:
         folders: files are moved one by one, and the one named `last`, which makes the folder valid, after the others.
         """
         if self.is_local:
-            aside = Place(self.filesystem, f"{self.path}.{os.getpid()}.old")
+            aside = self.at(f"{self.path}.{os.getpid()}.old")
             if self.exists():
                 self.move_to(aside)
             folder.move_to(self)
@@ -109,7 +118,7 @@ class Place:
     def children(self) -> list[Place]:
         """What a folder holds, by name."""
         infos = self.filesystem.get_file_info(fs.FileSelector(self.path))
-        return sorted((Place(self.filesystem, info.path) for info in infos), key=lambda place: place.path)
+        return sorted((self.at(info.path) for info in infos), key=lambda place: place.path)
 
     def read_bytes(self) -> bytes:
         with self.filesystem.open_input_stream(self.path) as stream:
@@ -124,7 +133,7 @@ class Place:
 
     def write_parts(self, parts: Iterable[bytes]) -> None:
         """As `write_bytes`, of content that need not be in memory as a whole."""
-        target = Place(self.filesystem, f"{self.path}.{os.getpid()}.part")
+        target = self.at(f"{self.path}.{os.getpid()}.part")
         with target.filesystem.open_output_stream(target.path) as stream:
             for part in parts:
                 stream.write(part)
@@ -135,7 +144,9 @@ class Place:
         fs.copy_files(str(folder), self.path, destination_filesystem=self.filesystem)
 
     def copy_to_local(self, folder: Path) -> None:
-        """Copies this folder to a local one."""
+        """Copies this folder to a local one, which is made."""
+        # An object store has files alone, and pyarrow makes no folder for those at the top.
+        folder.mkdir(parents=True, exist_ok=True)
         fs.copy_files(self.path, str(folder), source_filesystem=self.filesystem)
 
     def write_text(self, text: str) -> None:

@@ -99,12 +99,12 @@ def _matching(pattern: Place) -> list[Place]:
     root = pattern.path
     while _is_glob(root):
         root = root.rpartition("/")[0]
-    if root == pattern.path or not Place(pattern.filesystem, root).is_folder():
+    if root == pattern.path or not pattern.at(root).is_folder():
         return []
     matches = re.compile(_glob_expression(pattern.path)).fullmatch
     infos = pattern.filesystem.get_file_info(fs.FileSelector(root, recursive=True))
     paths = sorted(info.path for info in infos if info.type == fs.FileType.File and matches(info.path))
-    return [place for path in paths if (place := Place(pattern.filesystem, path)).name not in _NO_DATA]
+    return [place for path in paths if (place := pattern.at(path)).name not in _NO_DATA]
 
 
 def _glob_expression(pattern: str) -> str:

@@ -16,7 +16,7 @@ def leave_mark(uri: str, path: str, mark: str, name: str) -> dict[str, Any]:
     """Writes a file `mark`.`name` into the folder, reads it back, and says whether the driver's is seen beside it."""
     from crlft_ray.storage import Place
 
-    folder = Place(Place.of(uri).filesystem, path)
+    folder = Place.of(uri).at(path)
     mine = folder / f"{mark}.{name}"
     try:
         mine.write_text(name)
@@ -67,7 +67,7 @@ def remove_marks(uri: str, path: str, mark: str) -> None:
     """Removes the files of the check from a folder."""
     from crlft_ray.storage import Place
 
-    folder = Place(Place.of(uri).filesystem, path)
+    folder = Place.of(uri).at(path)
     for child in folder.children() if folder.is_folder() else []:
         if child.name.startswith(mark):
             child.remove()

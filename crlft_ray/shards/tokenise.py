@@ -184,6 +184,6 @@ def _spill(tables: list[pa.Table], buckets: int, target: Place, number: int) -> 
             part = ordered.slice(start, size).combine_chunks().to_batches()
             writer.write_batch(part[0] if part else pa.RecordBatch.from_pylist([], SPILL_SCHEMA))
             start += size
-    place = Place(target.filesystem, f"{target.path}.{number}")
+    place = target.at(f"{target.path}.{number}")
     place.write_bytes(sink.getvalue())
     return place

@@ -107,6 +107,8 @@ def shared_hosts(model: Path) -> Iterator[tuple[Host, Host, Host, Path]]:
 @contextmanager
 def three_hosts(model: Path, env: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A cluster of them; `env` is its nodes' environment."""
+    # Each host stages models of its own.
+    env = {"CRLFT_CACHE": "/tmp/crlft-cache", **(env or {})}
     with shared_hosts(model) as (head, one, two, shared), ExitStack() as nodes:
         nodes.enter_context(ray_node(head, head, env=env, cpus=2, jobs=True))
         for host in (one, two):

@@ -65,8 +65,8 @@ def ray_node(
         command = host.command(*loop, *python, *begin, "start", *options, before=before)
         log = undo.enter_context(tempfile.TemporaryFile("w+"))
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(env), cwd=REPOSITORY)
-        # With `again` the loop is what is ended; what it leaves is the host's to kill.
-        undo.callback(_end, process)
+        undo.callback(process.wait, 60)
+        undo.callback(host.power_off)
         _wait_until_started(process, log)
         yield address
 
@@ -81,9 +81,3 @@ def _wait_until_started(process: subprocess.Popen[bytes], log: IO[str]) -> None:
         assert process.poll() is None, said
         time.sleep(0.1)
     raise TimeoutError(said)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """`ray start --block` ends its node with itself."""
-    process.terminate()
-    process.wait(60)

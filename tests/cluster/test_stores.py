@@ -102,19 +102,21 @@ def test_the_whole_line(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_credential_is_left(done: Done, tmp_path: Path) -> None:
     """In what was shown, Ray's files on every host, the shared folder, the store, MLflow's database and artifacts."""
     assert _found(done, done.shown.encode()) == []
-    searched = 0
+    searched = named = 0
     tmps = [host.tmp for host in (done.cluster.head, *done.cluster.workers)]
     for folder in (*tmps, done.cluster.shared, done.site.server.folder / "artifacts"):
         assert folder is not None
         for file in folder.rglob("*"):
             if file.is_file():
                 searched += 1
+                named += done.site.uri.encode() in file.read_bytes()
                 assert _found(done, file.read_bytes()) == [], file
     for info in done.bucket.get_file_info(fs.FileSelector("", recursive=True)):
         if info.is_file:
             searched += 1
             assert _found(done, done.bucket.open_input_stream(info.path).read()) == [], info.path
     assert searched > 100
+    assert named > 0, "what a job knows of its server is not where it was looked for"
     assert _found(done, done.site.database.dump("mlflow")) == []
 
 
