@@ -39,6 +39,9 @@ def doctor(
     address: Annotated[
         str | None, typer.Option(help="host:port of the cluster; default: RAY_ADDRESS, or this machine alone.")
     ] = None,
+    runtime_env: Annotated[
+        Path | None, typer.Option(help="YAML file of `ray job submit`: is its working directory small enough?")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +51,7 @@ def doctor(
 
     if overrides and config is None:
         raise UserError("--set: needs a CONFIG to change")
-    diagnosis = doctor(load(config, overrides) if config else None, address=address)
+    diagnosis = doctor(load(config, overrides) if config else None, address=address, runtime_env=runtime_env)
     print_output(as_json, diagnosis.to_dict(), lambda: print_diagnosis(diagnosis, console()))
     if not diagnosis.ok:
         raise typer.Exit(TO_MEND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from crlft_ray.config import Config
@@ -19,6 +20,7 @@ from crlft_ray.diagnosis.nodes import START_S, Cluster, alive_nodes, opened
 from crlft_ray.diagnosis.output import check_output
 from crlft_ray.diagnosis.paths import check_paths, named_paths
 from crlft_ray.diagnosis.ports import check_ports
+from crlft_ray.diagnosis.upload import check_upload
 from crlft_ray.diagnosis.versions import check_versions
 
 
@@ -63,23 +65,25 @@ class Diagnosis:
         return {"ok": self.ok, "nodes": self.nodes, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def doctor(config: Config | None = None, *, address: str | None = None) -> Diagnosis:
+def doctor(config: Config | None = None, *, address: str | None = None, runtime_env: Path | None = None) -> Diagnosis:
     """Checks every node of the cluster for what training needs, without training.
 
     Args:
         config: the run; without one its output, MLflow and resources are not checked.
         address: of the cluster, as `host:port`; default: as every command finds it (RAY_ADDRESS, or a local one).
+        runtime_env: YAML file of `ray job submit`, whose working directory is looked at.
 
     Raises:
-        UserError: nobody answers at the address, the cluster has another Ray or Python version, or this machine is not
-            part of it.
+        UserError: the runtime env cannot be read, nobody answers at the address, the cluster has another Ray or Python
+            version, or this machine is not part of it.
     """
     from crlft_ray.ray_session import connect
 
+    findings = [check_upload(runtime_env)] if runtime_env else []
     connect(address=address)
     nodes = alive_nodes()
     with opened(config, nodes) as cluster:
-        findings = _check_answers(cluster)
+        findings += _check_answers(cluster)
         for check in CHECKS:
             findings += check(cluster)
     return Diagnosis([node.name for node in nodes], findings)
