@@ -68,7 +68,8 @@ class Cluster:
             source = self.shared / "conversations.jsonl"
             if not source.exists():
                 write_learnable(source)
-        train = {"resources_per_worker": {"CPU": 1, "trains": 1}, **sections.pop("train", {})}
+        # fp32, because some CPUs take very long for bf16.
+        train = {"precision": "fp32", "resources_per_worker": {"CPU": 1, "trains": 1}, **sections.pop("train", {})}
         output = self.shared / "runs" / name
         raw = run_config(self.shared / "model", output, source, train=train, **sections)
         return write_config(self.shared / f"{name}.yaml", raw), output

@@ -4,6 +4,7 @@ switch that this machine is at, too. Needs root and iproute2."""
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -89,6 +90,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 @contextmanager
 def hosts(count: int, folder: Path | None = None) -> Iterator[Sequence[Host]]:
     """Hosts that reach each other and this machine; each has a /tmp below `folder`, if there is one."""
+    _clear_away()
     switch = f"crlft{os.getpid()}"
     with ExitStack() as undo:
         _ip("link", "add", switch, "type", "bridge")
@@ -124,6 +126,18 @@ def block_chosen_ports(host: Host) -> None:
     ]
     for rule in rules:
         _ip("-n", host.namespace, "rule", *rule)
+
+
+def _clear_away() -> None:
+    """Removes what tests that were killed have left: it would answer at our addresses."""
+    for namespace in re.findall(r"^crlft-\d+-\d+", _ip("netns", "list"), re.MULTILINE):
+        process = namespace.split("-")[1]
+        if not Path("/proc", process).exists():
+            Host(namespace, "").power_off()
+            _ip("netns", "del", namespace)
+    for switch in re.findall(r": crlft(\d+): ", _ip("link", "show", "type", "bridge")):
+        if not Path("/proc", switch).exists():
+            _ip("link", "del", f"crlft{switch}")
 
 
 def _ip(*arguments: str) -> str:

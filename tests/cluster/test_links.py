@@ -13,7 +13,7 @@ from tests.faults import runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
-EPOCHS = 60
+EPOCHS = 40
 """Long enough for everything that happens to it."""
 
 
