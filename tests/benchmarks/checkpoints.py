@@ -44,11 +44,11 @@ class _NoWatch:
 
 
 def _engine(model: str, universal: bool = False) -> tuple[Config, Any]:
-    from crlft_ray.device import prepare_process
+    from crlft_ray.device import prepare_process, with_precision
     from crlft_ray.shards.prepare import chat_tokenizer, model_path
     from crlft_ray.training.engine import build_engine
 
-    config = load_config(ROOT / "jobs/configs/quickstart.yaml", [f"model={model}"])
+    config = with_precision(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"model={model}"]))
     prepare_process(config)
     return config, build_engine(config, model_path(config), chat_tokenizer(config), universal=universal)
 

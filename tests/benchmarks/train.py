@@ -2,8 +2,9 @@
 
     python tests/benchmarks/train.py [--steps 3] [--rounds 2]
 
-Both learn from the same packs of the chitchat conversations (SmolLM2-135M, bf16, the same attention, loss and
-optimizer), in turn, in processes of their own. Bar: at least 0.8 of the bare loop.
+Both learn from the same packs of the chitchat conversations (SmolLM2-135M, the same attention, loss and optimizer, in
+bf16, or in fp32 on CPUs that cannot multiply bf16), in turn, in processes of their own. Bar: at least 0.8 of the bare
+loop.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def bare(output: str, steps: int) -> list[float]:
     import numpy as np
     import torch
 
+    from crlft_ray.device import with_precision
     from crlft_ray.model.batch import micro_batch
     from crlft_ray.model.load import add_tokens, load_model
     from crlft_ray.model.packed import PackedModel
@@ -61,12 +63,12 @@ def bare(output: str, steps: int) -> list[float]:
     from crlft_ray.shards.stream import PackReader
 
     torch.set_num_threads(2)
-    run = config(output, steps)
+    run = with_precision(config(output, steps))
     folder = shards_folder(run)
     manifest = read_manifest(folder)
     order = Order(manifest.packs, run.train.global_batch_tokens // run.data.pack_tokens, manifest.fingerprint, 0)
     reader = PackReader(folder, manifest)
-    model = load_model(model_path(run), "bf16")
+    model = load_model(model_path(run), run.train.precision)
     add_tokens(model, chat_tokenizer(run))
     packed = PackedModel(model).train()
     optimizer = torch.optim.AdamW(packed.parameters(), lr=1e-5, fused=True)
