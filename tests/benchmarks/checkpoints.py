@@ -68,10 +68,10 @@ def _one_step(engine: Any) -> None:
     Stepper(engine, [1.0], per_sequence=False, watch=_NoWatch()).step([pack], 1, 1e-5)  # type: ignore[arg-type]
 
 
-def _state(parameters: int, world_size: int) -> Any:
+def _state(step: int, parameters: int, world_size: int) -> Any:
     from crlft_ray.checkpoints.state import RunState
 
-    return RunState(1, 1, world_size, "", "", {}, parameters, 0, "", 0, 0, None, {})
+    return RunState(step, 1, world_size, "", "", {}, parameters, 0, "", 0, 0, None, {})
 
 
 def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
@@ -88,7 +88,7 @@ def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
     parameters = sum(p.ds_numel for p in engine.module.parameters())
     written: list[Any] = []
     writer = Writer(Place.of(folder) / "checkpoints", 1, 1, 600, written.append)
-    blocked = [writer.save(engine, _state(parameters, world_size), wait=True) for _ in range(4)]
+    blocked = [writer.save(engine, _state(step, parameters, world_size), wait=True) for step in range(1, 5)]
     tensors = [t for t in pytree.tree_leaves(writer._snapshots._contents) if isinstance(t, torch.Tensor)]
     copies = [torch.empty_like(tensor) for tensor in tensors]
     seconds = []
