@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-dev quickstart test check audit fast faults cluster-tests bench clean
+.PHONY: install install-dev quickstart test check audit fast faults cluster-tests plan-tests bench clean
 
 install: $(VENV)/.installed-eval
 install-dev: $(VENV)/.installed-dev
@@ -41,7 +41,11 @@ faults: install-dev
 
 # Hosts made of network namespaces: needs root and iproute2, and a Redis and PostgreSQL for some; says so where not.
 cluster-tests: install-dev
-	$(BIN)/pytest tests/cluster -rs
+	$(BIN)/pytest tests/cluster tests/diagnosis -rs
+
+# A plan's figures against those of real engines.
+plan-tests: install-dev
+	$(BIN)/pytest tests/planning
 
 bench: install-dev
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

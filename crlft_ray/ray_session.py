@@ -12,6 +12,7 @@ _ANSWER_S = 5.0
 
 _overcount = 0
 """Logical CPUs of the cluster that this process has started beyond the cores of its machine."""
+_own = False
 
 
 def connect(cpus: int | None = None, address: str | None = None) -> None:
@@ -35,22 +36,27 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    global _overcount
+    global _overcount, _own
     if address and ray.is_initialized() and ray.get_runtime_context().gcs_address != address:
         raise UserError(
             f"this process belongs to the cluster at {ray.get_runtime_context().gcs_address}, not {address}"
         )
     if not ray.is_initialized():
-        _overcount = 0
+        _overcount, _own = 0, False
         address = address or os.environ.get("RAY_ADDRESS")
         if address and address != "local":
             _join(address)
         else:
             cores = os.cpu_count() or 1
-            _overcount = 0 if cpus else max(2, cores // 4)
+            _overcount, _own = 0 if cpus else max(2, cores // 4), True
             ray.init("local", num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
             _warm_up()
     quiet_ray_data()
+
+
+def is_own_cluster() -> bool:
+    """Whether this process has started the cluster, so that no other node will come."""
+    return _own
 
 
 def _join(address: str) -> None:

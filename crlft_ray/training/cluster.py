@@ -7,6 +7,7 @@ from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.errors import UserError
+from crlft_ray.ray_session import is_own_cluster
 
 _PATIENCE_S = 30.0
 """How long an autoscaling cluster is given to announce more nodes."""
@@ -27,14 +28,14 @@ def beside_driver(actor: type) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
 
 
-def check_capacity(config: Config, patience_s: float = _PATIENCE_S) -> None:
-    """Waits a little for enough nodes; Ray Train itself would wait for ever.
+def check_capacity(config: Config) -> None:
+    """Waits a little for enough nodes, where others may come; Ray Train itself would wait for ever.
 
     Raises:
         UserError: the workers do not fit.
     """
     resources = worker_resources(config)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + (0.0 if is_own_cluster() else _PATIENCE_S)
     least = config.train.least_workers
     while (fits := room_for(resources)) < least:
         if time.monotonic() >= deadline:

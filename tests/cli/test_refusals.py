@@ -124,7 +124,8 @@ def test_more_workers_than_the_cluster_can_give(copied: tuple[Path, Path]) -> No
     crlft("train", config, "--set", "train.workers=64").refuses(
         "train.workers: 64 workers of 1 CPU each do not fit", "room for 4", "lower train.workers"
     )
-    assert time.monotonic() - began < 60
+    # Nobody is waited for on a cluster of one's own.
+    assert time.monotonic() - began < 25
     assert [path.name for path in output.iterdir()] == ["shards"]
 
 

@@ -17,7 +17,7 @@ from tests.cluster.nodes import ray_node
 from tests.diagnosis.other_python import make_python, path_without_compiler
 from tests.runs import run_config, write_config, write_learnable
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 Planted = tuple[Host, Host, str, Path]
 CRLFT = ("-c", "from crlft_ray.cli import main; main()")

@@ -14,7 +14,7 @@ from crlft_ray.planning.zero import zero_settings
 from tests.planning.engines import Case, measure
 from tests.training.ranks import run_ranks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 WORLDS = (1, 2, 4)
 CASES = {
