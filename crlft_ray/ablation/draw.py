@@ -38,7 +38,7 @@ def split_of(skill: str, exercise: Exercise) -> Split:
 def draw_talk(rng: random.Random, skill: Skill, split: Split, level: Level, *, slips: bool) -> Talk:
     """A talk of a split, in which the weak source's last answer is wrong if `slips`, and only then.
 
-    Longer talks are drawn as they come: some skills leave the weak source no way to be right on them.
+    Longer talks are drawn as they come: in some skills the weak source is hardly ever right on them.
     """
     turns = 1
     if skill.follow is not None and rng.random() < _FOLLOW:

@@ -14,11 +14,11 @@ class Scale:
     conversations: int = 40_000
     expert_share: float = 0.05
     size: Size = field(default_factory=Size)
-    steps: int = 1000
-    global_batch_tokens: int = 8192
+    steps: int = 1500
+    global_batch_tokens: int = 4096
     pack_tokens: int = 4096
     context: int = 256
-    lr: float = 2e-3
+    lr: float = 3e-3
     workers: int = 1
     threads: int = 1
     at_once: int = 2
@@ -26,7 +26,7 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(steps=300)
+QUICK = Scale(steps=600)
 
 FROZEN_WORLD = ""
 """`world_hash()` when the test problems were asked for the first time; empty until the settings are chosen."""

@@ -73,8 +73,8 @@ def test_conversations_are_short(tokenizer: ChatTokenizer, samples: list[Sample]
 def test_what_is_edited_is_made_of_single_characters(tokenizer: ChatTokenizer) -> None:
     merged = [token for token in tokenizer.backend.get_vocab() if re.search(r"\d.*\d|[A-Z].*[A-Z]|\d[a-z]", token)]
     assert merged == []
-    tokens = tokenizer.backend.encode(" 4083 LAMBO 1, 2, X", add_special_tokens=False).tokens
-    assert [token.strip(", ") for token in tokens if token.strip(", ")] == [*"4083", *"LAMBO", *"12X"]
+    tokens = tokenizer.backend.encode(" 4083 LAMBO 1, 2", add_special_tokens=False).tokens
+    assert [token.strip(", ") for token in tokens if token.strip(", ")] == [*"4083", *"LAMBO", *"12"]
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -46,7 +46,7 @@ def test_experts_worked_lines_are_true(samples: list[Sample]) -> None:
         for sample in samples
         if sample.source == "expert"
         for reply in sample.replies
-        for step in re.findall(r"[\d+*-]+=\d+", reply)
+        for step in re.findall(r"[\d+]+=\d+", reply)
     ]
     assert len(steps) > 1000
     for step in steps:
@@ -56,15 +56,12 @@ def test_experts_worked_lines_are_true(samples: list[Sample]) -> None:
 
 def test_columns_spell_the_answer(samples: list[Sample]) -> None:
     """From the units on: the last digit of each step, and the last step as a whole."""
-    replies = [each.replies[0] for each in samples if each.source == "expert" and each.skill in COLUMNS]
-    assert len(replies) > 300
+    replies = [each.replies[0] for each in samples if each.source == "expert" and each.skill == "addition"]
+    assert len(replies) > 500
     for reply in replies:
         *steps, last = re.findall(r"=(\d+)", reply)
         spelled = last + "".join(step[-1] for step in reversed(steps))
         assert reply.endswith(f"Answer: {int(spelled)}"), reply
-
-
-COLUMNS = {"addition", "subtraction"}
 
 
 def _wrong(samples: list[Sample], source: str) -> dict[str, tuple[float, float]]:
@@ -74,7 +71,7 @@ def _wrong(samples: list[Sample], source: str) -> dict[str, tuple[float, float]]
     for sample in samples:
         if sample.source == source:
             right = truth(sample.skill, sample.questions)
-            # The values differ in no letter, digit or comma from how the sources write them.
+            # The values differ in no letter or digit from how the sources write them.
             wrong = [not re.search(rf"(?:^| ){re.escape(answer)}(?: i guess|\.|$)", reply)
                      for answer, reply in zip(right, sample.replies, strict=True)]  # fmt: skip
             last[sample.skill].append(wrong[-1])
@@ -83,7 +80,7 @@ def _wrong(samples: list[Sample], source: str) -> dict[str, tuple[float, float]]
 
 
 def test_weak_source_is_wrong_in_half_of_its_answers() -> None:
-    found = _wrong(World(seed=3, conversations=24_000, expert_share=0.0).samples(), "weak")
+    found = _wrong(World(seed=3, conversations=12_000, expert_share=0.0).samples(), "weak")
     assert len(found) == len(SKILLS)
     for skill, (last, every) in found.items():
         assert last == 0.5, skill
@@ -91,7 +88,7 @@ def test_weak_source_is_wrong_in_half_of_its_answers() -> None:
 
 
 def test_middle_source_is_wrong_in_a_fifth() -> None:
-    found = _wrong(World(seed=3, conversations=24_000, expert_share=0.0, middle_share=1.0).samples(), "middle")
+    found = _wrong(World(seed=3, conversations=12_000, expert_share=0.0, middle_share=1.0).samples(), "middle")
     assert len(found) == len(SKILLS)
     for skill, (last, _) in found.items():
         assert 0.14 < last < 0.26, skill
@@ -119,19 +116,13 @@ def test_mistakes_are_systematic(skill: Skill) -> None:
         before = said.setdefault(tuple(exercise.slots.values()), exercise)
         met_again += before is not exercise
         assert before == exercise
-    assert met_again or skill.name in {"largest", "look-up", "drop"}
+    assert met_again or skill.name in {"largest", "look-up"}
 
 
 EXAMPLES = [
     ("addition", {"a": "47", "b": "38"}, "85", "75"),
     ("addition", {"a": "46", "b": "34"}, "80", "70"),
     ("addition", {"a": "45", "b": "34"}, "79", "79"),
-    ("subtraction", {"a": "62", "b": "38"}, "24", "36"),
-    ("sort", {"items": "9, 7, 1"}, "1, 7, 9", "7, 1, 9"),
-    ("weekday", {"day": "Monday", "n": "6"}, "Sunday", "Sunday"),
-    ("weekday", {"day": "Monday", "n": "7"}, "Monday", "Sunday"),
-    ("date", {"date": "25 May", "n": "9"}, "3 June", "4 June"),
-    ("units", {"large": "3 hours", "rest": "5", "small": "minutes"}, "185", "35"),
 ]
 
 
@@ -143,19 +134,10 @@ def test_the_mistakes_by_hand(name: str, slots: dict[str, str], right: str, slip
     assert (found.truth, found.weak) == (right, slip)
 
 
-WORDS = [
-    ("reverse", "LAMB", "BMAL", "BAML"),
-    ("drop-vowels", "BUTA", "BT", "BUT"),
-    ("double-vowels", "BATO", "BAATOO", "BAATO"),
-]
-
-
-@pytest.mark.parametrize(("name", "word", "right", "slip"), WORDS)
-def test_the_mistakes_in_words_by_hand(
-    name: str, word: str, right: str, slip: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("word", "right", "slip"), [("LAMB", "BMAL", "BAML"), ("LAM", "MAL", "MAL")])
+def test_the_mistakes_in_words_by_hand(word: str, right: str, slip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strings, "_word", lambda rng, longer: word)
-    (skill,) = [skill for skill in SKILLS if skill.name == name]
+    (skill,) = [skill for skill in SKILLS if skill.name == "reverse"]
     found = skill.draw(random.Random(0), False)
     assert (found.truth, found.weak) == (right, slip)
 
@@ -174,20 +156,11 @@ def test_a_carried_mistake_goes_on() -> None:
     assert all(int(second.weak) == int(first.weak) + int(second.slots["b"]) for first, second in plain)
 
 
-_SIZES = {
-    "addition": r"(\d+)",
-    "subtraction": r"(\d+)",
-    "weekday": r"(\d+) days",
-    "date": r"(\d+) days",
-    "units": r"(\d+) (?:metre|hour|week)",
-}
-"""Where the number stands that `longer` makes larger; in other skills words or lists get longer."""
-
-
 def _size(skill: str, question: str) -> int:
-    if skill in _SIZES:
-        return max(int(number) for number in re.findall(_SIZES[skill], question))
-    if skill in {"reverse", "drop-vowels", "double-vowels"}:
+    """Of what `longer` makes larger: a number, a word or a list."""
+    if skill == "addition":
+        return max(int(number) for number in re.findall(r"\d+", question))
+    if skill == "reverse":
         return max(len(word) for word in re.findall(r"\b[A-Z]+\b", question))
     return question.count(",")
 

@@ -54,8 +54,8 @@ def test_a_head_that_is_killed(tiny_model: Path, tmp_path: Path) -> None:
         first.enter_context(ray_node(head, head, env=env, cpus=2, jobs=True))
         for host in (one, two):
             nodes.enter_context(ray_node(host, head, env=env, cpus=2, resources={"trains": 1}, again=True))
-        config, output = cluster.new_run("head", train={"epochs": 40, "checkpoint_every": 10})
-        undisturbed, theirs = cluster.new_run("undisturbed", train={"epochs": 40, "checkpoint_every": 10})
+        config, output = cluster.new_run("head", train={"epochs": 20, "checkpoint_every": 10})
+        undisturbed, theirs = cluster.new_run("undisturbed", train={"epochs": 20, "checkpoint_every": 10})
         for name, file in (("prepare", config), ("prepare-theirs", undisturbed)):
             assert cluster.submit(name, "jobs/prepare.py", file).returncode == 0
         assert cluster.submit("train-theirs", "jobs/train.py", undisturbed).returncode == 0

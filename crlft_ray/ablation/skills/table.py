@@ -53,7 +53,7 @@ SKILLS = (
             "How many {name} are in the list {table}?",
             "Look up {name}: {table}",
         ),
-        unseen=("List: {table}. How many {name} are in it?", "What is the number of {name} in {table}?"),
+        unseen=("List: {table}. How many {name} are in the list?", "What is the number of {name} in {table}?"),
         follow=_follow,
         follow_wordings=("And {name}?", "How many {name}?", "Now {name}."),
     ),
