@@ -19,13 +19,17 @@ def worker_resources(config: Config) -> dict[str, float]:
 
 
 def beside_driver(actor: type) -> Any:
-    """An actor class whose actors run on the driver's node and take no CPU."""
+    """An actor class whose actors run on the driver's node and take no CPU.
+
+    Calls from workers are made again when the network between the nodes fails for a while, so an actor must not mind
+    being told something twice.
+    """
     import ray
 
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(actor)
+    return ray.remote(num_cpus=0, scheduling_strategy=here, max_task_retries=-1)(actor)
 
 
 def check_capacity(config: Config) -> None:

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster, three_hosts
+from tests.cluster.longer import undisturbed_run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster) -> Path:
+    """Output of a training that other ones have to end as, whatever happens to them."""
+    return undisturbed_run(cluster)
 
 
 @pytest.fixture(scope="session")

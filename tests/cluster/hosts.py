@@ -3,11 +3,13 @@ switch that this machine is at, too. Needs root and iproute2."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import shutil
 import signal
+import string
 import subprocess
 import sys
 import time
@@ -20,9 +22,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 MISSING = None if os.geteuid() == 0 and shutil.which("ip") else "network namespaces need root and iproute2"
 """Why there can be no hosts here."""
-THIS_MACHINE = "10.213.0.254"
-"""Its address at the switch."""
 _TOKEN = uuid.uuid4().hex
+_networks = itertools.count()
+"""Several may be there at once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Host:
 
     namespace: str
     address: str
+    here: str = ""
+    """Address of this machine at the same switch."""
     tmp: Path | None = None
     """The folder that is its /tmp; None for this machine's."""
 
@@ -91,15 +95,18 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def hosts(count: int, folder: Path | None = None) -> Iterator[Sequence[Host]]:
     """Hosts that reach each other and this machine; each has a /tmp below `folder`, if there is one."""
     _clear_away()
-    switch = f"crlft{os.getpid()}"
+    network = next(_networks)
+    prefix, here = f"10.213.{network}", f"10.213.{network}.254"
+    switch = f"crlft{os.getpid()}{string.ascii_lowercase[network]}"
     with ExitStack() as undo:
         _ip("link", "add", switch, "type", "bridge")
         undo.callback(_ip, "link", "del", switch)
-        _ip("address", "add", f"{THIS_MACHINE}/24", "dev", switch)
+        _ip("address", "add", f"{here}/24", "dev", switch)
         _ip("link", "set", switch, "up")
         made = []
         for number in range(1, count + 1):
-            host = Host(f"crlft-{os.getpid()}-{number}", f"10.213.0.{number}", folder and folder / f"host-{number}")
+            name = f"crlft-{os.getpid()}-{network}-{number}"
+            host = Host(name, f"{prefix}.{number}", here, folder and folder / f"host-{number}")
             if host.tmp is not None:
                 host.tmp.mkdir(mode=0o1777)
             _ip("netns", "add", host.namespace)
@@ -130,14 +137,14 @@ def block_chosen_ports(host: Host) -> None:
 
 def _clear_away() -> None:
     """Removes what tests that were killed have left: it would answer at our addresses."""
-    for namespace in re.findall(r"^crlft-\d+-\d+", _ip("netns", "list"), re.MULTILINE):
+    for namespace in re.findall(r"^crlft-\d+-\d+-\d+", _ip("netns", "list"), re.MULTILINE):
         process = namespace.split("-")[1]
         if not Path("/proc", process).exists():
             Host(namespace, "").power_off()
             _ip("netns", "del", namespace)
-    for switch in re.findall(r": crlft(\d+): ", _ip("link", "show", "type", "bridge")):
-        if not Path("/proc", switch).exists():
-            _ip("link", "del", f"crlft{switch}")
+    for switch, process in re.findall(r": (crlft(\d+)[a-z]): ", _ip("link", "show", "type", "bridge")):
+        if not Path("/proc", process).exists():
+            _ip("link", "del", switch)
 
 
 def _ip(*arguments: str) -> str:

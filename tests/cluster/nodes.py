@@ -37,6 +37,7 @@ def ray_node(
     resources: Mapping[str, float] | None = None,
     jobs: bool = False,
     again: bool = False,
+    redis_password: str | None = None,
 ) -> Iterator[str]:
     """A Ray node on a host; gives the cluster's address.
 
@@ -45,12 +46,14 @@ def ray_node(
         before: a shell command before it.
         jobs: the head takes jobs, at its port 8265.
         again: the node is started again whenever it ends.
+        redis_password: of the Redis that a head keeps its state in, as KubeRay gives it.
     """
     address = f"{head.address}:{_PORT}"
     begin = ("-m", "ray.scripts.scripts") if len(python) == 1 else ()
     options = ["--block", "--disable-usage-stats", f"--num-cpus={cpus}", f"--node-ip-address={host.address}"]
     options += [f"--resources={json.dumps(dict(resources or {}))}"]
     options += [f"--{name}={port}" for name, port in _PORTS.items()]
+    options += [f"--redis-password={redis_password}"] if redis_password else []
     with ExitStack() as undo:
         if host == head:
             options += ["--head", f"--port={_PORT}"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.hosts import MISSING, THIS_MACHINE
+from tests.cluster.hosts import MISSING
 from tests.tracking.helpers import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
@@ -19,7 +19,8 @@ EVERYWHERE = {
 
 
 def test_all_is_well(cluster: Cluster, tmp_path: Path) -> None:
-    server = Server(tmp_path, environment={"MLFLOW_SERVER_ALLOWED_HOSTS": f"{THIS_MACHINE}:*"}, address=THIS_MACHINE)
+    here = cluster.head.here
+    server = Server(tmp_path, environment={"MLFLOW_SERVER_ALLOWED_HOSTS": f"{here}:*"}, address=here)
     try:
         server.start()
         config, output = cluster.new_run("doctor", tracking={"uri": server.uri})

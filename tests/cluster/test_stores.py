@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from pyarrow import fs
 
 from tests.cluster.cluster import Cluster, three_hosts
-from tests.cluster.hosts import MISSING, THIS_MACHINE
+from tests.cluster.hosts import MISSING
 from tests.object_store import ObjectStore
 from tests.postgres import postgres_programs
 from tests.registry.conftest import write_suite
@@ -60,9 +60,9 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     env["MLFLOW_TRACKING_PASSWORD"] = password
     with three_hosts(tiny_model, env) as cluster:
         folder = tmp_path_factory.mktemp("site")
-        store = ObjectStore(THIS_MACHINE)
+        store = ObjectStore(cluster.head.here)
         try:
-            with protected_server(PROGRAMS, folder, THIS_MACHINE, {"trainer": password}) as site:
+            with protected_server(PROGRAMS, folder, cluster.head.here, {"trainer": password}) as site:
                 job = cluster.submit("line", "jobs/run.py", _config(cluster, site, store))
                 bucket = fs.SubTreeFileSystem("bucket", _as(store, key, secret))
                 yield Done(cluster, site, (secret, *site.passwords.values()), job.stdout, job.returncode, bucket)
