@@ -43,13 +43,30 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Place, attempt: int, keep: int, timeout: float, written: Callable[[Written], None]
+        self,
+        folder: Place,
+        attempt: int,
+        keep: int,
+        timeout: float,
+        written: Callable[[Written], None],
+        heard: Callable[[float], None],
     ) -> None:
+        """Writes nothing yet.
+
+        Args:
+            folder: of all checkpoints of the run.
+            attempt: number of this start of the workers.
+            keep: newest checkpoints that stay.
+            timeout: seconds to wait for the other ranks, and for `heard`.
+            written: is told what became of each checkpoint, on rank 0.
+            heard: waits, on rank 0, until what was measured up to now is kept, or raises. A run goes on from its newest
+                checkpoint, so what was measured before it must not be lost with the driver.
+        """
         self._folder = folder
         self._attempt = attempt
         self._keep = keep
         self._timeout = timeout
-        self._written = written
+        self._written, self._heard = written, heard
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._store: Any = dist.distributed_c10d._get_default_store()
         self._snapshots = Snapshots()
@@ -115,6 +132,7 @@ class Writer:
             for outcome, content in outcomes:
                 if outcome == _FAILED:
                     raise OSError(content)
+            self._heard(self._timeout)
             commit(place, state, files)
         except Exception as error:
             return Written(state.step, error=f"{_reason(error)}{_removed(place)}")

@@ -46,7 +46,12 @@ class Loop:
         dist.broadcast(attempt, 0)
         config = job.config.train
         self._writer = Writer(
-            job.checkpoints, int(attempt), config.keep, config.collective_timeout, self._reports.checkpoint
+            job.checkpoints,
+            int(attempt),
+            config.keep,
+            config.collective_timeout,
+            written=self._reports.checkpoint,
+            heard=self._reports.heard,
         )
         if found:
             bytes_read = torch.tensor([float(found.bytes_read)], device=engine.device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.device import peak_memory_gb
@@ -22,11 +23,29 @@ class Reports:
         self._job = job
         self._rank = rank
         self._failed = self._skipped = 0
+        self._unheard: list[Any] = []
+        self._lock = threading.Lock()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Values measured after `step` steps; NaN is no value."""
         if self._rank == 0:
-            self._job.recorder.record.remote(step, {k: v for k, v in values.items() if not math.isnan(v)})
+            told = self._job.recorder.record.remote(step, {k: v for k, v in values.items() if not math.isnan(v)})
+            with self._lock:
+                self._unheard.append(told)
+
+    def heard(self, seconds: float) -> None:
+        """Waits until the recorder has all metrics up to now.
+
+        Raises:
+            RayError: it has not after `seconds`, or is gone with the driver.
+        """
+        import ray
+
+        with self._lock:
+            unheard = list(self._unheard)
+        ray.get(unheard, timeout=seconds)
+        with self._lock:
+            del self._unheard[: len(unheard)]
 
     def step(self, state: RunState, result: StepResult, *, lr: float, seconds: float, waited: float) -> None:
         """All of a step; `waited` seconds of it for data."""

@@ -87,7 +87,7 @@ def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
     _one_step(engine)
     parameters = sum(p.ds_numel for p in engine.module.parameters())
     written: list[Any] = []
-    writer = Writer(Place.of(folder) / "checkpoints", 1, 1, 600, written.append)
+    writer = Writer(Place.of(folder) / "checkpoints", 1, 1, 600, written.append, lambda seconds: None)
     blocked = [writer.save(engine, _state(step, parameters, world_size), wait=True) for step in range(1, 5)]
     tensors = [t for t in pytree.tree_leaves(writer._snapshots._contents) if isinstance(t, torch.Tensor)]
     copies = [torch.empty_like(tensor) for tensor in tensors]

@@ -24,7 +24,6 @@ MISSING = None if os.geteuid() == 0 and shutil.which("ip") else "network namespa
 """Why there can be no hosts here."""
 _TOKEN = uuid.uuid4().hex
 _networks = itertools.count()
-"""Several may be there at once."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,9 @@ class Host:
 
     def command(self, *arguments: str | Path, before: str = ":") -> list[str]:
         """A command line that runs on this host, after a shell command there, in a mount namespace of its own."""
-        steps = [f"hostname {self.namespace}", *self._own_tmp(), before, 'exec "$@"']
-        shell = ["unshare", "--uts", "/bin/sh", "-c", " && ".join(steps), "sh"]
+        steps = [f"hostname {self.namespace}", *self._own_tmp(), before, '"$@"']
+        # Processes of its own, too: Ray looks among all that it sees for a cluster that runs already.
+        shell = ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "/bin/sh", "-c", " && ".join(steps), "sh"]
         return ["ip", "netns", "exec", self.namespace, *shell, *map(str, arguments)]
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -95,9 +95,11 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def hosts(count: int, folder: Path | None = None) -> Iterator[Sequence[Host]]:
     """Hosts that reach each other and this machine; each has a /tmp below `folder`, if there is one."""
     _clear_away()
-    network = next(_networks)
+    number_here = next(_networks)
+    # Others may be there at once, of this process and of another one.
+    network = (os.getpid() + 7 * number_here) % 250
     prefix, here = f"10.213.{network}", f"10.213.{network}.254"
-    switch = f"crlft{os.getpid()}{string.ascii_lowercase[network]}"
+    switch = f"crlft{os.getpid()}{string.ascii_lowercase[number_here]}"
     with ExitStack() as undo:
         _ip("link", "add", switch, "type", "bridge")
         undo.callback(_ip, "link", "del", switch)
