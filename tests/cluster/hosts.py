@@ -37,11 +37,12 @@ class Host:
     tmp: Path | None = None
     """The folder that is its /tmp; None for this machine's."""
 
-    def command(self, *arguments: str | Path, before: str = ":") -> list[str]:
-        """A command line that runs on this host, after a shell command there, in a mount namespace of its own."""
+    def command(self, *arguments: str | Path, before: str = ":", apart: bool = False) -> list[str]:
+        """A command line that runs on this host, after a shell command there, in a mount namespace of its own; `apart`:
+        it sees no processes but its own."""
         steps = [f"hostname {self.namespace}", *self._own_tmp(), before, '"$@"']
-        # Processes of its own, too: Ray looks among all that it sees for a cluster that runs already.
-        shell = ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "/bin/sh", "-c", " && ".join(steps), "sh"]
+        own = ["--pid", "--fork", "--mount-proc"] if apart else []
+        shell = ["unshare", "--uts", *own, "/bin/sh", "-c", " && ".join(steps), "sh"]
         return ["ip", "netns", "exec", self.namespace, *shell, *map(str, arguments)]
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

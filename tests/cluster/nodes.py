@@ -38,6 +38,7 @@ def ray_node(
     jobs: bool = False,
     again: bool = False,
     redis_password: str | None = None,
+    apart: bool = False,
 ) -> Iterator[str]:
     """A Ray node on a host; gives the cluster's address.
 
@@ -46,6 +47,7 @@ def ray_node(
         before: a shell command before it.
         jobs: the head takes jobs, at its port 8265.
         again: the node is started again whenever it ends.
+        apart: it sees no processes of other hosts; Ray looks among all for a head that runs already.
         redis_password: of the Redis that a head keeps its state in, as KubeRay gives it.
     """
     address = f"{head.address}:{_PORT}"
@@ -65,7 +67,7 @@ def ray_node(
         else:
             options += [f"--address={address}"]
         loop = ("/bin/sh", "-c", _AGAIN, "sh") if again else ()
-        command = host.command(*loop, *python, *begin, "start", *options, before=before)
+        command = host.command(*loop, *python, *begin, "start", *options, before=before, apart=apart)
         log = undo.enter_context(tempfile.TemporaryFile("w+"))
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(env), cwd=REPOSITORY)
         undo.callback(process.wait, 60)

@@ -54,16 +54,16 @@ def test_a_head_that_is_killed(undisturbed: Path, tiny_model: Path, tmp_path: Pa
     ):
         cluster = Cluster(head, (one, two), shared)
         first = nodes.enter_context(ExitStack())
-        first.enter_context(ray_node(head, head, cpus=2, jobs=True, **state))
+        first.enter_context(ray_node(head, head, cpus=2, jobs=True, apart=True, **state))
         for host in (one, two):
-            nodes.enter_context(ray_node(host, head, cpus=2, resources={"trains": 1}, again=True))
+            nodes.enter_context(ray_node(host, head, cpus=2, resources={"trains": 1}, again=True, apart=True))
         config, output = repeated(cluster, "head", undisturbed)
         with cluster.submitting("train", "jobs/train.py", config):
             runs.wait_for(lambda: runs.steps_seen(output) >= 15, 180)
             head.power_off()
         nodes_before = {one.address, two.address}
         time.sleep(5)
-        nodes.enter_context(ray_node(head, head, cpus=2, jobs=True, **state))
+        nodes.enter_context(ray_node(head, head, cpus=2, jobs=True, apart=True, **state))
         runs.wait_for(lambda: nodes_before <= _nodes(cluster), 120)
         # What the head knew before, it knows again.
         assert "'train'" in cluster.ask("job", "list")
