@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from crlft_ray.config.train import Precision
@@ -16,7 +15,7 @@ from crlft_ray.evaluation.answers import Answer, AnswerFile
 from crlft_ray.evaluation.asking.pool import Asked, ask_all
 from crlft_ray.evaluation.class_report import load_tokenizer
 from crlft_ray.evaluation.scores import SuiteScore, best_score
-from crlft_ray.evaluation.suites import Suite
+from crlft_ray.evaluation.suites import Question, Suite
 from crlft_ray.evaluation.way import Way
 from crlft_ray.export.provenance import read_provenance
 from crlft_ray.model.find import model_folder
@@ -63,16 +62,15 @@ def score_models(
         for suite in suites
         for asked in (Asked(model, suite, way) for way in _ways(folders[model], condition))
     }
-    missing = [sheet.missing() for sheet in sheets.values()]
-    progress = _Progress(sum(len(a.suite.questions) for a in sheets), sum(len(a.suite.questions) for a in missing))
-    by_name = {(asked.model, asked.suite.name, asked.way): sheet for asked, sheet in sheets.items()}
+    missing = {asked: left for asked, sheet in sheets.items() if (left := sheet.missing())}
+    progress = _Progress(sum(len(asked.suite.questions) for asked in sheets), sum(map(len, missing.values())))
 
     def take(asked: Asked, found: list[Answer]) -> None:
-        by_name[asked.model, asked.suite.name, asked.way].take(found)
+        sheets[asked].take(found)
         progress.add(len(found))
 
-    if any(asked.suite.questions for asked in missing):
-        ask_all([asked for asked in missing if asked.suite.questions], take, threads=threads, precision=precision)
+    if missing:
+        ask_all(missing, take, threads=threads, precision=precision)
     scores: dict[tuple[str, str], list[SuiteScore]] = {}
     for asked, sheet in sheets.items():
         scores.setdefault((asked.model, asked.suite.name), []).append(sheet.score())
@@ -92,11 +90,9 @@ class _Sheet:
             if question is None or (question.gold, question.group) == (answer.gold, answer.group):
                 self._answers[answer.task, answer.question] = answer
 
-    def missing(self) -> Asked:
+    def missing(self) -> list[Question]:
         """What is not answered yet."""
-        suite = self._asked.suite
-        left = tuple(q for q in suite.questions if (q.task, q.id) not in self._answers)
-        return replace(self._asked, suite=replace(suite, questions=left))
+        return [q for q in self._asked.suite.questions if (q.task, q.id) not in self._answers]
 
     def take(self, found: list[Answer]) -> None:
         """Keeps answers as they come in."""

@@ -13,6 +13,7 @@ from crlft_ray.lease import Lease
 from crlft_ray.stop_signals import stop_signals
 from crlft_ray.tracking import Record
 from crlft_ray.training.cluster import worker_resources
+from crlft_ray.training.nudge import Nudge
 from crlft_ray.training.progress import Progress
 from crlft_ray.training.schedule import planned_steps
 from crlft_ray.training.worker import TrainJob, train_worker
@@ -42,7 +43,7 @@ def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] 
     ):
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
         fitting: Future[dict[str, Any]] = pool.submit(_fit_trainer, job)
-        told, said, position = False, 0, 0
+        told, said, position, nudge = False, 0, 0, Nudge()
         ended = False
         while not ended:
             ended = bool(wait([fitting], timeout=0.5).done)
@@ -57,6 +58,7 @@ def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] 
                 log.info("%s", line)
             latest = ray.get(job.recorder.latest.remote())
             progress.show(latest["step"], latest["metrics"])
+            nudge.heard(latest["step"])
             if on_records is not None:
                 history = ray.get(job.recorder.history_since.remote(position))
                 position = history.position

@@ -106,7 +106,7 @@ def run_ours(model: str, suite: Suite, precision: Any) -> tuple[list[Answer], fl
     memory = WorkersMemory()
     memory.start()
     began = time.perf_counter()
-    wanted = [Asked(model, suite, Way("none"))]
+    wanted = {Asked(model, suite, Way("none")): suite.questions}
     ask_all(wanted, lambda _, found: answers.extend(found), threads=1, precision=precision)
     return answers, time.perf_counter() - began, memory.finish()
 

@@ -30,7 +30,7 @@ def make_python(folder: Path, *, without: str, other: str, version: str) -> Path
 def path_without_compiler(folder: Path) -> str:
     """A PATH on which there is ninja and what shells need, but no compiler."""
     folder.mkdir()
-    for name in ("bash", "sh", "env", "uname", "ldconfig", "which", "ip", "mount", "ninja"):
+    for name in ("bash", "sh", "env", "uname", "ldconfig", "which", "hostname", "unshare", "ip", "mount", "ninja"):
         found = shutil.which(name)
         assert found or name == "ldconfig", name
         if found:

@@ -56,7 +56,13 @@ def letter_suite(folder: Path, limit: int | None = None) -> Suite:
 
 
 def write_model(
-    folder: Path, template: str | None = SPACE, *, adds_bos: bool = True, merges_letter: bool = False, seed: int = 0
+    folder: Path,
+    template: str | None = SPACE,
+    *,
+    adds_bos: bool = True,
+    merges_letter: bool = False,
+    hidden: int = 16,
+    seed: int = 0,
 ) -> Path:
     """A Llama with random weights and a byte-level BPE tokenizer."""
     import torch
@@ -85,13 +91,13 @@ def write_model(
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=16,
-        intermediate_size=24,
+        hidden_size=hidden,
+        intermediate_size=hidden * 3 // 2,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        initializer_range=0.4,
+        initializer_range=1.6 / hidden**0.5,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crlft_ray.config.train import Precision
 from crlft_ray.errors import UserError
@@ -15,6 +16,9 @@ from crlft_ray.evaluation.quiet import quiet_and_offline
 from crlft_ray.evaluation.suites import Question, Suite
 from crlft_ray.evaluation.suites.tasks import load_tasks
 from crlft_ray.evaluation.way import Way
+
+if TYPE_CHECKING:
+    from crlft_ray.evaluation.asking.letter_lm import LetterLM
 
 # A content that no template writes by itself, to find where the answer starts in a rendered conversation.
 _PROBE = "Qz7AnswerProbe7zQ"
@@ -41,6 +45,8 @@ class Engine:
             if value < 1:
                 raise UserError(f"{name}: must be at least 1, not {value}")
         self._model, self._threads, self._batch_size = model, threads, batch_size
+        self._widths_of: tuple[str, Way] | None = None
+        self._known_widths: Mapping[tuple[int, ...], int] = {}
         with quiet_and_offline():
             try:
                 import lm_eval.evaluator  # noqa: F401
@@ -48,8 +54,13 @@ class Engine:
                 raise UserError(f"evaluation needs lm-eval: pip install 'crlft-ray[eval]' ({error})") from None
             self._network, self._tokenizer = _load(model, precision)
 
-    def ask(self, suite: Suite, way: Way) -> list[Answer]:
+    def ask(self, suite: Suite, way: Way, questions: Sequence[Question] | None = None) -> list[Answer]:
         """The answers to a suite's questions, task by task in their order.
+
+        Args:
+            suite: all there is to ask; letters are compared as if all of it were asked here.
+            way: how.
+            questions: of the suite, those to ask; None for all.
 
         Raises:
             UserError: the model's chat template does not fit `way`.
@@ -71,7 +82,10 @@ class Engine:
                 batch_size=self._batch_size,
                 chat_template_args=variables,
             )
-            tasks, samples = _tasks(suite, delimiter)
+            if suite.protocol == "letters":
+                language_model.use_widths(self._widths(language_model, suite, way))
+            asked = suite if questions is None else replace(suite, questions=tuple(questions))
+            tasks, samples = _tasks(asked, delimiter)
             report = lm_eval.evaluator.evaluate(
                 lm=language_model,
                 task_dict={"tasks": tasks, "groups": {}},
@@ -80,7 +94,7 @@ class Engine:
                 bootstrap_iters=0,
                 log_samples=True,
             )
-        by_place = {(question.task, question.number): question for question in suite.questions}
+        by_place = {(question.task, question.number): question for question in asked.questions}
         found = []
         for name, rows in report["samples"].items():
             # A task may have several filters of the same answers; its first one counts.
@@ -89,6 +103,13 @@ class Engine:
             for number, row in zip(numbers, kept, strict=True):
                 found.append(_answer(suite, by_place[name, number], row, tasks[name]))
         return found
+
+    def _widths(self, language_model: LetterLM, suite: Suite, way: Way) -> Mapping[tuple[int, ...], int]:
+        """Worked out once for a suite, of which each call asks a part."""
+        if self._widths_of != (suite.digest, way):
+            prompts = [language_model.prompt(q.text.strip(), template=way.chat == "template") for q in suite.questions]
+            self._widths_of, self._known_widths = (suite.digest, way), language_model.widths_among(prompts)
+        return self._known_widths
 
 
 def answer_delimiter(tokenizer: Any, variables: dict[str, str], where: Path) -> str:

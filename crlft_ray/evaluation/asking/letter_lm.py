@@ -5,16 +5,20 @@ Imports torch and lm-eval at its top: import it inside functions.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache, StoppingCriteriaList
+
+from crlft_ray.evaluation.asking.attention import next_whole, padded_widths, register, whole_blocks
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +32,24 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     Prompt and letter are tokenised as one string, as in training, and what a question's letters have in common is the
     context. (lm-eval tokenises twice and moves white space over, so that other tokens than the letter's may count.)
     BOS comes first exactly once if the tokenizer uses one, whoever wrote it.
-    A passage that several questions share is computed once, and logits only where a letter is read.
+    A passage that several questions share is computed once, and logits only where a letter is read; the numbers are
+    those that lm-eval gets for all questions of a suite, to the last bit on CPUs, whichever of them are asked here.
     Written answers to questions with letters end with the first letter that decides.
     """
+
+    _widths: Mapping[tuple[int, ...], int] = MappingProxyType({})
+
+    def prompt(self, text: str, *, template: bool) -> str:
+        """A question as it is put to the model."""
+        return str(self.apply_chat_template([{"role": "user", "content": text}])) if template else text
+
+    def widths_among(self, prompts: Sequence[str]) -> Mapping[tuple[int, ...], int]:
+        """The width at which each prompt, by its ids, is computed if these are all there are."""
+        return padded_widths(self._encode_all(prompts), self.batch_size)
+
+    def use_widths(self, widths: Mapping[tuple[int, ...], int]) -> None:
+        """From now on letters are compared at these widths; contexts that are not in it at their own."""
+        self._widths = widths
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood of each request's continuation after its context, and whether it is the likeliest one."""
@@ -100,10 +119,10 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         )
         return texts(output_BT)
 
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+    def _encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         bos = self.tokenizer.bos_token_id
         adds_bos = bos is not None and bos in self.tokenizer("").input_ids
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
         return [[bos, *row] if adds_bos and row[:1] != [bos] else row for row in ids]
 
     def _next_token(self, contexts: list[list[int]]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -112,25 +131,44 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         cut = sum(len(context) > room for context in contexts)
         if cut:
             _log.warning("%d question(s) are longer than the model's %d tokens: cut at their start", cut, room)
+        widths = [min(room, self._widths.get(tuple(context), len(context))) for context in contexts]
         contexts = [context[-room:] for context in contexts]
         size = self.batch_size
-        for shared, family in families(contexts):
-            past = self._cache(contexts[family[0]][:shared]) if shared else None
-            # A model that keeps another state than keys and values reads the passage anew for each question.
-            start = shared if past is not None else 0
-            for first in range(0, len(family), size):
-                batch = family[first : first + size]
-                yield from zip(batch, self._last([contexts[index][start:] for index in batch], past), strict=True)
+        with self._rowwise():
+            for shared, family in families(contexts):
+                # What lies beyond the whole blocks of a row depends on the row's width, and is computed with it.
+                shared = min(shared, *(whole_blocks(widths[index]) for index in family))
+                past = self._cache(contexts[family[0]][:shared]) if shared else None
+                # A model that keeps another state than keys and values reads the passage anew for each question.
+                start = shared if past is not None else 0
+                for first in range(0, len(family), size):
+                    batch = family[first : first + size]
+                    rows = [contexts[index][start:] for index in batch]
+                    yield from zip(batch, self._last(rows, [widths[index] for index in batch], past), strict=True)
+
+    @contextlib.contextmanager
+    def _rowwise(self) -> Iterator[None]:
+        """Attention is that of `attention.py` meanwhile, if the model's is the one that it stands for."""
+        usual = self.model.config._attn_implementation
+        self._by_rows = usual == "sdpa"
+        if self._by_rows:
+            self.model.set_attn_implementation(register())
+        try:
+            yield
+        finally:
+            if self._by_rows:
+                self.model.set_attn_implementation(usual)
 
     @torch.inference_mode()
     def _cache(self, prefix: Sequence[int]) -> DynamicCache | None:
         tokens_1T = torch.tensor([prefix], device=self.device)
-        output = self.model(input_ids=tokens_1T, use_cache=True, **self._keep(torch.tensor([0])))
+        width = next_whole(len(prefix))
+        output = self.model(input_ids=tokens_1T, use_cache=True, **self._keep(torch.tensor([0])), **self._wide([width]))
         past = getattr(output, "past_key_values", None)
         return past if isinstance(past, DynamicCache) else None
 
     @torch.inference_mode()
-    def _last(self, rows: list[list[int]], past: DynamicCache | None) -> torch.Tensor:
+    def _last(self, rows: list[list[int]], widths: list[int], past: DynamicCache | None) -> torch.Tensor:
         """Log-probabilities after each row's last token; `past` is what stands before all of them."""
         # Padded at the end: causal attention never looks there, so no mask is needed and the fast kernels stay usable.
         tokens_BT = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
@@ -144,9 +182,13 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
             past_key_values=past,
             use_cache=past is not None,
             **self._keep(kept),
+            **self._wide(widths),
         ).logits
         at_B = where_B if self._keep(kept) else ends_B
         return logits_BKV[torch.arange(len(rows)), at_B].float().log_softmax(-1).cpu()
+
+    def _wide(self, widths: list[int]) -> dict[str, list[int]]:
+        return {"row_widths": widths} if self._by_rows else {}
 
     def _keep(self, positions: torch.Tensor) -> dict[str, torch.Tensor]:
         """Asks the model for these positions' logits only, if it can be asked."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from crlft_ray.config.train import Precision
@@ -22,7 +22,7 @@ _CHUNKS_PER_WORKER = 12
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions to put to a model in one way."""
+    """A suite that a model is asked in one way."""
 
     model: str
     suite: Suite
@@ -39,7 +39,7 @@ class _Asker:
         self._model = ""
         self._engine: Engine | None = None
 
-    def ask(self, number: int, asked: Asked) -> tuple[int, list[Answer] | UserError]:
+    def ask(self, number: int, asked: Asked, questions: Sequence[Question]) -> tuple[int, list[Answer] | UserError]:
         try:
             if self._engine is None or self._model != asked.model:
                 # The former model goes before the next one comes.
@@ -47,22 +47,28 @@ class _Asker:
                 folder = model_folder(asked.model)
                 self._engine = Engine(folder, threads=self._threads, precision=self._precision)
                 self._model = asked.model
-            return number, self._engine.ask(asked.suite, asked.way)
+            return number, self._engine.ask(asked.suite, asked.way, questions)
         except UserError as error:
             # Raised, it would come back wrapped and with a trace.
             return number, error
 
 
 def ask_all(
-    wanted: Sequence[Asked],
+    wanted: Mapping[Asked, Sequence[Question]],
     take: Callable[[Asked, list[Answer]], None],
     *,
     threads: int,
     precision: Precision,
 ) -> None:
-    """Puts all questions to their models, one model after the other; `take` gets answers as they come in.
+    """Puts questions to their models, one model after the other; `take` gets answers as they come in.
 
     A worker has a GPU where the cluster has GPUs, otherwise `threads` CPUs; there are as many as fit.
+
+    Args:
+        wanted: the questions that are asked, out of each suite.
+        take: gets what was asked and some of its answers.
+        threads: CPU threads of a worker without a GPU.
+        precision: number format of the weights.
 
     Raises:
         UserError: a model cannot be loaded or asked, or no node has the CPUs for a worker.
@@ -71,35 +77,39 @@ def ask_all(
     from ray.util import ActorPool
 
     resources, workers = _workers(threads)
-    chunks = [chunk for asked in wanted for chunk in divide(asked, workers * _CHUNKS_PER_WORKER)]
+    parts = workers * _CHUNKS_PER_WORKER
+    chunks = [(asked, chunk) for asked, questions in wanted.items() for chunk in divide(questions, parts)]
     order = {model: place for place, model in enumerate(dict.fromkeys(asked.model for asked in wanted))}
     # Of each model the longest first: what is left at the end is short.
-    chunks.sort(key=lambda chunk: (order[chunk.model], -_cost(chunk.suite.questions)))
+    chunks.sort(key=lambda chunk: (order[chunk[0].model], -_cost(chunk[1])))
+    kept = {asked: ray.put(asked) for asked in wanted}
     actor: Any = ray.remote(**resources)(_Asker)
     actors = [actor.remote(threads, precision, mlflow_environment()) for _ in range(min(workers, len(chunks)))]
     try:
         pool = ActorPool(actors)
-        for number, answers in pool.map_unordered(lambda one, n: one.ask.remote(n, chunks[n]), range(len(chunks))):
+        for number, answers in pool.map_unordered(
+            lambda one, n: one.ask.remote(n, kept[chunks[n][0]], chunks[n][1]), range(len(chunks))
+        ):
             if isinstance(answers, UserError):
                 raise answers
-            take(chunks[number], answers)
+            take(chunks[number][0], answers)
     finally:
         for each in actors:
             ray.kill(each)
 
 
-def divide(asked: Asked, parts: int) -> list[Asked]:
+def divide(questions: Sequence[Question], parts: int) -> list[list[Question]]:
     """About `parts` parts of the same cost; questions on one passage, which is computed once, stay together."""
     groups: dict[str, list[Question]] = {}
-    for question in asked.suite.questions:
+    for question in questions:
         groups.setdefault(question.group, []).append(question)
-    enough = _cost(asked.suite.questions) / parts
+    enough = _cost(questions) / parts
     found: list[list[Question]] = []
     for group in groups.values():
         if not found or _cost(found[-1]) >= enough:
             found.append([])
         found[-1] += group
-    return [replace(asked, suite=replace(asked.suite, questions=tuple(questions))) for questions in found]
+    return found
 
 
 def _cost(questions: Sequence[Question]) -> int:

@@ -1,0 +1,38 @@
+"""What makes Ray count its nodes' resources again; `tests/cluster/test_links.py` has the case that needs it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from crlft_ray.training import nudge
+from crlft_ray.training.nudge import Nudge, touch_nodes
+
+
+@pytest.mark.slow
+def test_a_task_runs_on_every_node(ray_session: None) -> None:
+    import ray
+    from ray.util.state import list_tasks
+
+    touch_nodes()
+    nodes, deadline = {node["NodeID"] for node in ray.nodes() if node["Alive"]}, time.monotonic() + 60
+    ran: set[str] = set()
+    while ran < nodes and time.monotonic() < deadline:
+        found = list_tasks(filters=[("name", "=", "_nothing"), ("state", "=", "FINISHED")], detail=True)
+        ran = {task.node_id for task in found}
+        time.sleep(0.5)
+    assert ran == nodes
+
+
+def test_only_a_silent_training_is_nudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, nudged = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(nudge, "touch_nodes", lambda: nudged.append(now[0]))
+    watched = Nudge()
+    for second in range(400):
+        now[0] = float(second)
+        # A step every 20 s, none between 100 and 300.
+        watched.heard(min(second, 100) // 20 if second < 300 else second // 20)
+    assert len(nudged) == 4
+    assert all(140 < at < 300 for at in nudged)
