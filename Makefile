@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-dev quickstart test check audit fast faults cluster-tests plan-tests bench clean
+.PHONY: install install-dev quickstart test check audit fast faults cluster-tests plan-tests bench ablation-full clean
 
 install: $(VENV)/.installed-eval
 install-dev: $(VENV)/.installed-dev
@@ -49,6 +49,10 @@ plan-tests: install-dev
 
 bench: install-dev
 	for script in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+# Five seeds and every further row of the ablation; hours. It goes on where it was stopped.
+ablation-full: install
+	$(BIN)/crlft study ablation --seeds 5 --further --output runs/ablation-full
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
