@@ -43,7 +43,7 @@ def model_config(model: str, context: int | None = None) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(f"model: {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     text_config = config.get_text_config()
-    unlike = _foreign(config) or _unlike(text_config, context)
+    unlike = unlike_ours(config, context)
     if unlike:
         raise UserError(
             f"model: {model} ({config.model_type}) has {unlike}, which packed training does not reproduce; use a "
@@ -59,6 +59,11 @@ def model_shape(config: Any) -> dict[str, Any]:
     """What of a model's architecture must be the same for its weights to fit."""
     text_config = config.get_text_config()
     return {"model_type": config.model_type, **{key: getattr(text_config, key, None) for key in _SHAPE}}
+
+
+def unlike_ours(config: Any, context: int | None) -> str | None:
+    """What a model has that an attention function of ours would not reproduce in sequences of `context` tokens."""
+    return _foreign(config) or _unlike(config.get_text_config(), context)
 
 
 def _foreign(config: Any) -> str | None:

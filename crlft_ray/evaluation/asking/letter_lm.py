@@ -19,6 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache, StoppingCriteriaList
 
 from crlft_ray.evaluation.asking.attention import next_whole, padded_widths, register, whole_blocks
+from crlft_ray.model.load import unlike_ours
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         widths = [min(room, self._widths.get(tuple(context), len(context))) for context in contexts]
         contexts = [context[-room:] for context in contexts]
         size = self.batch_size
-        with self._rowwise():
+        with self._rowwise(max(widths, default=0)):
             for shared, family in families(contexts):
                 # What lies beyond the whole blocks of a row depends on the row's width, and is computed with it.
                 shared = min(shared, *(whole_blocks(widths[index]) for index in family))
@@ -147,10 +148,10 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
                     yield from zip(batch, self._last(rows, [widths[index] for index in batch], past), strict=True)
 
     @contextlib.contextmanager
-    def _rowwise(self) -> Iterator[None]:
-        """Attention is that of `attention.py` meanwhile, if the model's is the one that it stands for."""
+    def _rowwise(self, longest: int) -> Iterator[None]:
+        """Attention is that of `attention.py` meanwhile, if it computes what the model's own does at this length."""
         usual = self.model.config._attn_implementation
-        self._by_rows = usual == "sdpa"
+        self._by_rows = usual == "sdpa" and unlike_ours(self.model.config, longest) is None
         if self._by_rows:
             self.model.set_attn_implementation(register())
         try:

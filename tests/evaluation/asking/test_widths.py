@@ -95,6 +95,26 @@ def test_a_passage_is_computed_once_and_the_model_is_as_before(model: Path) -> N
     assert language_model.model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.slow
+def test_a_sliding_window_is_the_models_own(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sliding = tmp_path / "sliding"
+    shutil.copytree(model, sliding)
+    config = MistralConfig(
+        vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048, sliding_window=64, initializer_range=0.3,
+    )  # fmt: skip
+    MistralForCausalLM(config).save_pretrained(sliding)
+    contexts, letters = contexts_of(3), [40, 41]
+    found = dict(ours(sliding, "fp32")._next_token(contexts))
+    expected = by_lm_eval(sliding, contexts, letters, "fp32")
+    for place, values in enumerate(expected):
+        assert [float(found[place][letter]) for letter in letters] == pytest.approx(values, abs=2e-4), place
+
+
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=40), st.integers(1, 5))
 def test_widths_are_those_of_lm_evals_batches(contexts: list[list[int]], batch: int) -> None:
     from lm_eval.models.utils import Collator
