@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 _AFTER_S = 45.0
 """Less than the minute after which Ray Train gives an attempt to start its workers up."""
@@ -28,15 +29,17 @@ class Nudge:
             touch_nodes()
 
 
-def touch_nodes() -> None:
-    """Starts an empty task on every node, without waiting for them."""
+def touch_nodes() -> list[Any]:
+    """Starts an empty task on every node; returns them without waiting."""
     import ray
 
     task = ray.remote(_nothing)
-    for node in ray.nodes():
-        if node["Alive"]:
-            # Every node has this resource, and no other one does.
-            task.options(num_cpus=0, resources={f"node:{node['NodeManagerAddress']}": 0.001}, max_retries=0).remote()
+    return [
+        # Every node has this resource, and no other one does.
+        task.options(num_cpus=0, resources={f"node:{node['NodeManagerAddress']}": 0.001}, max_retries=0).remote()
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def _nothing() -> None:
