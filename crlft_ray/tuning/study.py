@@ -20,6 +20,7 @@ from crlft_ray.storage import Place, beneath
 from crlft_ray.tracking import Dataset, Recorder, Run, RunSpec, tracking_uri
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.worker import checkpoints_folder
 from crlft_ray.tuning.checks import check_room, check_same_study, identity, measured, metric_of
 from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.plots import plot_study
@@ -153,7 +154,7 @@ def _finish(
         raise TrainingFailed(f"no trial of the study came to its end: {why}")
     plots = plot_study(logs, space, job.metric, config.tune.direction, folder / "plots")
     exports = {log.trial: beneath(config.output, f"trials/{log.trial}/export") for log in best}
-    _drop_other_exports(config, logs, set(exports))
+    _drop(job, logs, set(exports))
     evaluation = None
     if config.evaluate.suites:
         evaluation = score(
@@ -203,12 +204,19 @@ def _winner(best: Sequence[TrialLog], evaluation: Evaluation | None) -> TrialLog
     return best[means.index(max(means))]
 
 
-def _drop_other_exports(config: Config, logs: Sequence[TrialLog], kept: set[str]) -> None:
-    """A large model's exports would fill the storage, and their configs make them again."""
+def _drop(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> None:
+    """Removes the other trials' exports, and checkpoints that nothing goes on from.
+
+    A large model's would fill the storage, and their configs make them again. A trial that was stopped early may have
+    written a checkpoint after it was cleaned up.
+    """
     for log in logs:
-        export = Place.of(beneath(config.output, f"trials/{log.trial}/export"))
-        if log.trial not in kept and export.exists():
-            export.remove()
+        config = job.config_of(log.trial, log.values)
+        unneeded = [] if log.state == "failed" else [checkpoints_folder(config)]
+        unneeded += [] if log.trial in kept else [Place.of(config.output) / "export"]
+        for place in unneeded:
+            if place.exists():
+                place.remove()
 
 
 def _tell_mlflow(

@@ -54,6 +54,7 @@ def test_an_evaluation(cluster: Cluster, trained: tuple[Path, Path, str]) -> Non
     assert (cluster.shared / "evaluated" / "report.html").exists()
 
 
+@pytest.mark.long
 def test_a_source_that_only_the_head_sees(cluster: Cluster) -> None:
     assert cluster.head.tmp is not None
     write_learnable(cluster.head.tmp / "here.jsonl")

@@ -10,10 +10,10 @@ from tests.faults import runs
 from tests.faults.conftest import NewRun
 from tests.runs import FinishedRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.long]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, finished: FinishedRun) -> None:
     config, output = new_run(checkpoint_every=1000)
     with runs.started(config) as process:
