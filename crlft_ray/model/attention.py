@@ -12,6 +12,7 @@ Shapes: T tokens of the pack, N query heads, K key heads, H head size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,14 +24,18 @@ NAME = "crlft_varlen"
 
 
 def register() -> str:
-    """Makes the function known to transformers; returns the name for `attn_implementation`."""
+    """Makes packed attention known to transformers; returns the name for `attn_implementation`."""
+    return register_function(NAME, packed_attention)
+
+
+def register_function(name: str, function: Callable[..., tuple[torch.Tensor, None]]) -> str:
+    """Makes an attention function known that is told all by the lengths it gets: no mask is ever built for it."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(NAME, packed_attention)
-    # The sequence lengths say it all; no mask is ever built.
-    AttentionMaskInterface.register(NAME, _no_mask)
-    return NAME
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, _no_mask)
+    return name
 
 
 def packed_attention(

@@ -154,7 +154,7 @@ def _finish(
         raise TrainingFailed(f"no trial of the study came to its end: {why}")
     plots = plot_study(logs, space, job.metric, config.tune.direction, folder / "plots")
     exports = {log.trial: beneath(config.output, f"trials/{log.trial}/export") for log in best}
-    _drop(job, logs, set(exports))
+    _drop_unneeded(job, logs, set(exports))
     evaluation = None
     if config.evaluate.suites:
         evaluation = score(
@@ -204,7 +204,7 @@ def _winner(best: Sequence[TrialLog], evaluation: Evaluation | None) -> TrialLog
     return best[means.index(max(means))]
 
 
-def _drop(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> None:
+def _drop_unneeded(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> None:
     """Removes the other trials' exports, and checkpoints that nothing goes on from.
 
     A large model's would fill the storage, and their configs make them again. A trial that was stopped early may have

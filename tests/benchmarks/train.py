@@ -5,7 +5,8 @@
 All learn SmolLM2-135M on the same chitchat conversations, on two cores, in turn, in processes of their own; bf16, or
 fp32 on CPUs that cannot multiply bf16. The bare loop has the same packs, attention, loss and optimizer, and no
 framework. TRL runs in an environment of its own, packed both ways and padded. Padding does not count as tokens.
-Bars: one worker ≥ 0.97 of the bare loop, ≥ 3 × TRL packed and ≥ 4 × padded; at least half of the matrix rate.
+Bars: two workers ≥ 0.8 of the bare loop; one ≥ 0.97 of it, ≥ 3 × TRL packed, ≥ 4 × padded, and at least half of the
+matrix rate.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rich.table import Table
 from crlft_ray.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 16384
 ROWS = {
     "one": "1 ZeRO-3 worker × 2 threads",
     "two": "2 ZeRO-3 workers × 1 thread",
@@ -36,7 +37,8 @@ ROWS = {
 }
 BARS = {"bare": 0.97, "trl-bfd": 3.0, "trl-wrapped": 3.0, "trl-padded": 4.0}
 """What one worker has to be, as a multiple."""
-LIMIT_BAR = 0.5
+ZERO3_BAR, LIMIT_BAR = 0.8, 0.5
+"""Two workers against the bare loop, and one against the limit."""
 
 
 def config(output: str, steps: int, workers: int = 2) -> Config:
@@ -220,6 +222,10 @@ def _report(speeds: dict[str, list[float]]) -> None:
         table.add_row(ROWS.get(name, "the matrix units' limit"), *figures, str(len(found)), of_limit)
     console = Console()
     console.print(table)
+    if {"two", "bare"} <= medians.keys():
+        ratio = medians["two"] / medians["bare"]
+        met = "met" if ratio >= ZERO3_BAR else "NOT met"
+        console.print(f"two workers / bare loop: {ratio:.2f} (bar ≥ {ZERO3_BAR}: {met})", highlight=False)
     if "one" not in medians:
         return
     for name, bar in BARS.items():

@@ -11,7 +11,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.hosts import MISSING
 from tests.tracking.helpers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 EVERYWHERE = {
     "versions", "imports", "compiler", "GPUs", "clock", "disk", "ports", "all-reduce gloo", "paths", "output", "MLflow",

@@ -16,18 +16,18 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface
+
+from crlft_ray.model.attention import register_function
 
 NAME = "crlft_rowwise"
+BLOCK = 512
+"""Keys that the kernel reads at a time; what is masked in a block counts for how its sum is rounded."""
 
 
 def register() -> str:
     """Makes the function known to transformers; returns the name for `set_attn_implementation`."""
-    AttentionInterface.register(NAME, rowwise_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
-    return NAME
+    return register_function(NAME, rowwise_attention)
 
 
 def rowwise_attention(
@@ -75,17 +75,9 @@ def padded_widths(contexts: Collection[Sequence[int]], batch_size: int) -> dict[
 
 def whole_blocks(width: int) -> int:
     """Of a row of this width, how many tokens lie in whole blocks: their numbers are the same at every width."""
-    return width // _BLOCK * _BLOCK
+    return width // BLOCK * BLOCK
 
 
 def next_whole(length: int) -> int:
     """The least width at which all of a row's first `length` tokens lie in whole blocks."""
-    return whole_blocks(length + _BLOCK - 1)
-
-
-_BLOCK = 512
-"""Keys that the kernel reads at a time; what is masked in a block counts for how its sum is rounded."""
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
+    return whole_blocks(length + BLOCK - 1)

@@ -1,4 +1,4 @@
-"""lm-eval's Hugging Face model, told how to compare answer letters: exact ids, and each passage computed once.
+"""lm-eval's Hugging Face model, told how to compare answer letters: exact ids, and passages computed once.
 
 Imports torch and lm-eval at its top: import it inside functions.
 """
@@ -18,13 +18,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache, StoppingCriteriaList
 
-from crlft_ray.evaluation.asking.attention import next_whole, padded_widths, register, whole_blocks
+from crlft_ray.evaluation.asking.attention import BLOCK, next_whole, padded_widths, register, whole_blocks
 from crlft_ray.model.load import unlike_ours
 
 _log = logging.getLogger(__name__)
-
-# Tokens from which on a beginning that questions share (a passage) is worth a forward pass of its own.
-_MIN_SHARED = 64
 
 
 class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
@@ -33,12 +30,15 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     Prompt and letter are tokenised as one string, as in training, and what a question's letters have in common is the
     context. (lm-eval tokenises twice and moves white space over, so that other tokens than the letter's may count.)
     BOS comes first exactly once if the tokenizer uses one, whoever wrote it.
-    A passage that several questions share is computed once, and logits only where a letter is read; the numbers are
-    those that lm-eval gets for all questions of a suite, to the last bit on CPUs, whichever of them are asked here.
+    Of a passage that several questions share, whole blocks are computed once, and logits only where a letter is read;
+    the numbers are those that lm-eval gets for all questions of a suite, to the last bit in bf16 on CPUs, whichever of
+    them are asked here.
     Written answers to questions with letters end with the first letter that decides.
     """
 
     _widths: Mapping[tuple[int, ...], int] = MappingProxyType({})
+    _by_rows = False
+    """Whether attention is that of `attention.py` now."""
 
     def prompt(self, text: str, *, template: bool) -> str:
         """A question as it is put to the model."""
@@ -200,7 +200,7 @@ class LetterLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 def families(contexts: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
     """Groups contexts that start alike: (tokens in common, numbers of the contexts, longest first).
 
-    Contexts that share nothing worth a pass of its own come last, as one group with 0 tokens in common.
+    Contexts that share less than a block of attention come last, as one group with 0 tokens in common.
     """
     found: list[tuple[int, list[int]]] = []
     # In lexical order, contexts with the same beginning are neighbours.
@@ -210,7 +210,7 @@ def families(contexts: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
             shared, family = found[-1]
             common = _common_length([contexts[family[0]][:shared], context])
             # Half: what all questions share (a system text) must not keep those on one passage apart.
-            if common >= max(_MIN_SHARED, len(context) / 2) and common * len(family) > shared * (len(family) - 1):
+            if common >= max(BLOCK, len(context) / 2) and common * len(family) > shared * (len(family) - 1):
                 found[-1] = (common, [*family, index])
                 continue
         found.append((len(context), [index]))

@@ -99,7 +99,7 @@ def ask_all(
 
 
 def divide(questions: Sequence[Question], parts: int) -> list[list[Question]]:
-    """About `parts` parts of the same cost; questions on one passage, which is computed once, stay together."""
+    """About `parts` parts of the same cost; questions on one passage, most of which is computed once, stay together."""
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.group, []).append(question)

@@ -191,12 +191,12 @@ def test_nothing_is_printed_and_nothing_stays_changed(
 def test_contexts_with_a_passage_are_grouped() -> None:
     from crlft_ray.evaluation.asking.letter_lm import families
 
-    system, passages = list(range(70)), [[1000 + n] * 200 for n in range(3)]
+    system, passages = list(range(70)), [[1000 + n] * 600 for n in range(3)]
     contexts = [[*system, *passages[n % 3], *range(500, 510 + n), n] for n in range(9)]
     contexts += [[*system, 2000 + n, *[3000 + n] * 300] for n in range(4)] + [[5], [5], contexts[0]]
     groups = families(contexts)
     assert sorted(index for _, family in groups for index in family) == list(range(len(contexts)))
-    assert [shared >= 270 for shared, _ in groups] == [True, True, True, False]
+    assert [shared >= 670 for shared, _ in groups] == [True, True, True, False]
     assert groups[-1][0] == 0
     for shared, family in groups:
         assert len({tuple(contexts[index][:shared]) for index in family}) == 1
