@@ -32,11 +32,18 @@ class Nudge:
 def touch_nodes() -> list[Any]:
     """Starts an empty task on every node; returns them without waiting."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(_nothing)
     return [
-        # Every node has this resource, and no other one does.
-        task.options(num_cpus=0, resources={f"node:{node['NodeManagerAddress']}": 0.001}, max_retries=0).remote()
+        task.options(
+            num_cpus=0,
+            # Every node has this resource, so that something changes there.
+            resources={f"node:{node['NodeManagerAddress']}": 0.001},
+            # A trial's tasks would otherwise have to fit into what Ray Tune reserved for it.
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            max_retries=0,
+        ).remote()
         for node in ray.nodes()
         if node["Alive"]
     ]

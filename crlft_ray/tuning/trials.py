@@ -95,9 +95,9 @@ def run_trials(
 
 
 def _fit(tuner: Any, asked: StopAsked) -> None:
-    # Tune's own files and tables say again what the journal and the watcher say.
+    # Tune's own files, tables and traces say again what the journal and the watcher say.
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # In a thread of its own: Tune would take over the main thread's signals.
     with ThreadPoolExecutor(1, "crlft-tune") as pool, stop_signals() as signalled:
         fitting = pool.submit(tuner.fit)

@@ -36,7 +36,7 @@ class Watcher(Callback):  # type: ignore[misc]
         """The first time and again after a failure."""
         name, values = trial.config["trial"], trial.config["values"]
         self._journal.started(name, values)
-        again = " again" if name in self._started else ""
+        again = f" again ({_cause(trial)})" if name in self._started else ""
         self._started.add(name)
         log.info("trial %s starts%s: %s", name, again, shown_values(values))
 

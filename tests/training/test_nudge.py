@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,22 @@ def test_a_task_runs_on_every_node(ray_session: None) -> None:
     tasks = touch_nodes()
     assert len(tasks) == sum(node["Alive"] for node in ray.nodes()) > 0
     assert ray.get(tasks, timeout=60) == [None] * len(tasks)
+
+
+@pytest.mark.slow
+def test_it_needs_nothing_of_what_a_trial_has_reserved(ray_session: None, tmp_path: Path) -> None:
+    import ray
+    from ray import tune
+
+    def trial(config: dict[str, Any]) -> dict[str, Any]:
+        return {"nodes": len(ray.get(touch_nodes(), timeout=60))}
+
+    (result,) = tune.Tuner(
+        tune.with_resources(trial, tune.PlacementGroupFactory([{"CPU": 0.0, "memory": 1}])),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert result.error is None
+    assert result.metrics is not None and result.metrics["nodes"] > 0
 
 
 def test_only_a_silent_training_is_nudged(monkeypatch: pytest.MonkeyPatch) -> None:
