@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -88,6 +87,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["ours", "openchat", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
     if arguments.only:
         seconds, fill = {"ours": ours, "openchat": openchat, "trl": trl}[arguments.only](arguments.count)
         peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -101,11 +101,9 @@ def main() -> None:
             for name in names:
                 found[count][name].append(_measure(name, count))
     _report(found)
-    print(json.dumps({str(count): each for count, each in found.items()}))
 
 
 def _measure(name: str, count: int) -> dict[str, float]:
-    sys.path.insert(0, str(ROOT))
     from tests.benchmarks._peers import peer_python
 
     python = sys.executable if name == "ours" else str(peer_python())
@@ -115,29 +113,21 @@ def _measure(name: str, count: int) -> dict[str, float]:
 
 
 def _report(found: dict[int, dict[str, list[dict[str, float]]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from tests.benchmarks._report import Bar, medians, report
 
-    table = Table(title=f"packs of {PACK_TOKENS:,} tokens", title_justify="left")
-    for heading in ("conversations", "", "µs each", "min", "max", "fill", "peak GB"):
-        table.add_column(heading, justify="right")
+    rows: dict[str, list[float]] = {}
+    bars: list[Bar] = []
     for count, by_name in found.items():
-        for name, runs in by_name.items():
-            each = [run["seconds"] / count * 1e6 for run in runs]
-            fill = min(run["fill"] for run in runs)
-            figures = [f"{f(each):.2f}" for f in (statistics.median, min, max)]
-            peak = max(run["peak_gb"] for run in runs)
-            table.add_row(f"{count:,}", name, *figures, f"{fill:.4%}", f"{peak:.2f}")
-    console = Console()
-    console.print(table)
-    full = all(run["fill"] >= FILL_BAR for by_name in found.values() for run in by_name["ours"])
-    console.print(f"bar fill ≥ {FILL_BAR:.1%}: {'met' if full else 'NOT met'}", highlight=False)
-    for count, by_name in found.items():
-        median = {name: statistics.median(run["seconds"] for run in runs) for name, runs in by_name.items()}
+        each = {name: [run["seconds"] / count * 1e6 for run in runs] for name, runs in by_name.items()}
+        rows |= {f"{name}, {count:,}": values for name, values in each.items()}
+        bars.append(Bar(f"{count:,}: fill", min(run["fill"] for run in by_name["ours"]), FILL_BAR))
+        median = medians(each)
         for peer in (name for name in median if name != "ours"):
-            ratio = median["ours"] / median[peer]
-            met = "met" if ratio <= 1 else "NOT met"
-            console.print(f"{count:,}: ours / {peer} {ratio:.2f} (bar ≤ 1: {met})", highlight=False)
+            bars.append(Bar(f"{count:,}: ours / {peer}", median["ours"] / median[peer], 1.0, at_least=False))
+        for name, runs in by_name.items():
+            fill, peak = min(run["fill"] for run in runs), max(run["peak_gb"] for run in runs)
+            print(f"{count:,} {name}: {fill:.3%} filled, peak {peak:.2f} GB")
+    report("pack", f"packs of {PACK_TOKENS:,} tokens", "µs a conversation", rows, bars, {"runs": found})
 
 
 if __name__ == "__main__":
