@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from crlft_ray.ablation.hidden_map import Points
 from crlft_ray.ablation.paired import Interval
+from crlft_ray.ablation.results import Distribution, RowResult
 from crlft_ray.ablation.rows import CRLFT
-from crlft_ray.ablation.study import Distribution, RowResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import Any
 
 from crlft_ray.ablation.hidden_map import flat, mean_hidden_states, separation
 from crlft_ray.ablation.plots import curves, hidden_maps, row_bars
+from crlft_ray.ablation.results import Ablation, RowResult
 from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, ONLY_EXPERT
 from crlft_ray.ablation.sources import SourceName
-from crlft_ray.ablation.study import Ablation, RowResult
 from crlft_ray.ablation.trial import Arena
 from crlft_ray.ablation.world import World
 from crlft_ray.report.page import picture, render

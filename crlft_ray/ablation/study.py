@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from crlft_ray.ablation.answers import read_rights
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
-from crlft_ray.ablation.paired import Interval, accuracy, difference
-from crlft_ray.ablation.rows import CRLFT, SIX, Row, further_rows
+from crlft_ray.ablation.results import Ablation, results_of
+from crlft_ray.ablation.rows import SIX, Row, further_rows
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
-from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena, run_row
+from crlft_ray.ablation.trial import Arena, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
 from crlft_ray.config.tune import Budget, Tune
 from crlft_ray.errors import TrainingFailed, UserError
@@ -27,49 +24,14 @@ from crlft_ray.lease import owned
 from crlft_ray.shards.prepare import prepare
 from crlft_ray.tracking import Run, RunSpec, tracking_uri
 from crlft_ray.tuning.checks import check_same_study
+from crlft_ray.tuning.journal import Journal
 from crlft_ray.tuning.space import Domain
 
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "crlft-ablation"
-Distribution = Literal["in", "out"]
 AskedSplit = Literal["validation", "test"]
 SPLITS: tuple[AskedSplit, ...] = ("validation", "test")
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """What came out for one row."""
-
-    name: str
-    group: str
-    place: float | None
-    paper: float | None
-    accuracy: dict[Distribution, Interval]
-    behind: dict[Distribution, Interval]
-    """C-RLFT's accuracy minus this row's, paired; above 0 where C-RLFT is better."""
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """Result of the study; also in ablation.json."""
-
-    rows: list[RowResult]
-    wrong_condition: dict[Distribution, Interval]
-    """Accuracy of C-RLFT's models when they are asked as the sub-optimal class."""
-    wrong_behind: dict[Distribution, Interval]
-    seeds: int
-    split: str
-    world: str
-    """Hash of the frozen world."""
-    scale: Scale
-    seconds_per_row: float
-    output: str
-    mlflow_run_id: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
 
 
 def study_ablation(
@@ -83,7 +45,8 @@ def study_ablation(
     """Trains every row with every seed through Tune and Train, asks each model the problems, and writes report.html.
 
     Args:
-        output: local folder of worlds, models, answers and report; the same call goes on with it.
+        output: local folder of worlds, models, answers and report; the same call goes on with it, and one for more
+            seeds or rows trains only what is missing.
         quick: one seed and shorter trainings, to see it work.
         seeds: worlds and initial models for each row.
         further: the rows beyond the paper's six, too.
@@ -113,10 +76,9 @@ def run_ablation(
     named = {row.name: row for row in rows}
     with owned(str(folder)):
         check_same_study(
-            {"world": world_hash(), "scale": asdict(scale), "seeds": seeds, "rows": list(named), "split": split},
-            folder / "tracking",
-            str(folder),
+            {"world": world_hash(), "scale": asdict(scale), "split": split}, folder / "tracking", str(folder)
         )
+        _check_all_asked(folder, named, seeds)
         connect()
         uri = tracking_uri(None, str(folder))
         run = Run(uri, folder / "tracking")
@@ -124,9 +86,24 @@ def run_ablation(
         arena = Arena(folder, named, scale, levels, split, uri, EXPERIMENT, run.run_id)
         with run.ended_with_block():
             seconds = _run(arena, seeds)
-            ablation = _results(arena, seeds, seconds, run)
+            ablation = results_of(arena, seeds, seconds, run.run_id)
             run.log_artifacts(write_report(ablation, arena, folder), "ablation")
     return ablation
+
+
+def _check_all_asked(folder: Path, rows: Mapping[str, Row], seeds: int) -> None:
+    """A folder can be asked for more rows and seeds than it has, not for fewer."""
+    for log in _journal(folder).trials().values():
+        row, seed = log.values["row"], log.values["seed"]
+        if row not in rows or seed >= seeds:
+            raise UserError(
+                f"output: {folder} also has '{row}' with seed {seed}; ask for at least the rows and seeds that it has, "
+                "or choose another output"
+            )
+
+
+def _journal(folder: Path) -> Journal:
+    return Journal(folder / "tracking" / "study" / "trials.jsonl")
 
 
 def _check_frozen() -> None:
@@ -186,50 +163,3 @@ def _prepare(arena: Arena, seed: int) -> None:
             row.world_of(seed, scale.conversations, scale.expert_share).write(part)
             part.rename(world)
         prepare(arena.config_of(row, seed, shards=False))
-
-
-def _results(arena: Arena, seeds: int, seconds: float, run: Run) -> Ablation:
-    best = _rights(arena, CRLFT, seeds)
-    wrong = _rights(arena, CRLFT, seeds, "weak")
-    rows = []
-    for row in arena.rows.values():
-        rights = _rights(arena, row.name, seeds)
-        rows.append(
-            RowResult(
-                row.name,
-                row.group,
-                row.place,
-                row.paper,
-                {where: accuracy(values) for where, values in rights.items()},
-                {where: difference(best[where], values) for where, values in rights.items()},
-            )
-        )
-    ablation = Ablation(
-        rows=rows,
-        wrong_condition={where: accuracy(values) for where, values in wrong.items()},
-        wrong_behind={where: difference(best[where], values) for where, values in wrong.items()},
-        seeds=seeds,
-        split=arena.split,
-        world=world_hash(),
-        scale=arena.scale,
-        seconds_per_row=seconds,
-        output=str(arena.folder),
-        mlflow_run_id=run.run_id,
-    )
-    part = arena.folder / "ablation.json.part"
-    part.write_text(json.dumps(ablation.to_dict(), indent=1) + "\n", encoding="utf-8")
-    part.replace(arena.folder / "ablation.json")
-    return ablation
-
-
-def _rights(arena: Arena, row: str, seeds: int, asked_as: str = "") -> dict[Distribution, npt.NDArray[np.float64]]:
-    """Verdicts of a row in and out of distribution, seeds × problems."""
-    by_seed = [read_rights(arena.answers_file(row, seed, asked_as)) for seed in range(seeds)]
-
-    def of(inside: bool) -> npt.NDArray[np.float64]:
-        chosen: Sequence[list[float]] = [
-            [float(right) for level, right in rights if (level == IN_DISTRIBUTION) is inside] for rights in by_seed
-        ]
-        return np.asarray(chosen)
-
-    return {"in": of(True), "out": of(False)}

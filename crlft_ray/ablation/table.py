@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crlft_ray.ablation.paired import Interval
-from crlft_ray.ablation.study import Ablation
+from crlft_ray.ablation.results import Ablation
 
 
 def print_ablation(ablation: Ablation, console: Console) -> None:

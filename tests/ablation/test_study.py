@@ -9,9 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from crlft_ray.ablation.model import Size
-from crlft_ray.ablation.rows import CRLFT, EVERYTHING, SIX, further_rows
+from crlft_ray.ablation.results import Ablation
+from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, SIX, further_rows
 from crlft_ray.ablation.scale import Scale
-from crlft_ray.ablation.study import Ablation, run_ablation
+from crlft_ray.ablation.study import run_ablation
 from crlft_ray.errors import UserError
 
 ROWS = tuple(row for row in SIX if row.name in (CRLFT, EVERYTHING))
@@ -77,5 +78,19 @@ def test_the_same_call_trains_nothing_again(ablation: Ablation) -> None:
     again = run_ablation(folder, ROWS, SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
     assert again.rows == ablation.rows
     assert journal.read_bytes() == before
-    with pytest.raises(UserError, match="holds another study: its seeds is 1, now it would be 2"):
-        run_ablation(folder, ROWS, SCALE, 2, "validation", LEVELS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"also has '{EVERYTHING}' with seed 0; ask for at least"):
+        run_ablation(folder, ROWS[:1], SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="holds another study: its split is validation, now it would be test"):
+        run_ablation(folder, ROWS, SCALE, 1, "test", LEVELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_more_rows_are_added_to_those_that_are_there(ablation: Ablation) -> None:
+    folder = Path(ablation.output)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("rows/*/answers.jsonl")}
+    more = (*ROWS, next(row for row in SIX if row.name == NO_REWARD))
+    after = run_ablation(folder, more, SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
+    assert after.rows[:2] == ablation.rows
+    assert after.rows[2].name == NO_REWARD
+    assert {path: path.stat().st_mtime_ns for path in before} == before

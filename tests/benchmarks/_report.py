@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        return (operator.ge if self.at_least else operator.le)(self.value, self.bound)
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
         sign, verdict = "≥" if self.at_least else "≤", "met" if self.met else "NOT met"

@@ -34,7 +34,8 @@ def test_it_needs_nothing_of_what_a_trial_has_reserved(ray_session: None, tmp_pa
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert result.error is None
-    assert result.metrics is not None and result.metrics["nodes"] > 0
+    assert result.metrics is not None
+    assert result.metrics["nodes"] > 0
 
 
 def test_only_a_silent_training_is_nudged(monkeypatch: pytest.MonkeyPatch) -> None:
