@@ -107,11 +107,6 @@ def _journal(folder: Path) -> Journal:
 
 
 def _check_frozen() -> None:
-    if not FROZEN_WORLD:
-        raise UserError(
-            "split: the settings of the ablation are not chosen yet, and the test problems are asked only after that; "
-            "--split validation runs it"
-        )
     found = world_hash()
     if found != FROZEN_WORLD:
         raise UserError(

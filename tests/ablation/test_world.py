@@ -156,3 +156,8 @@ def test_the_hash_sees_problems_and_rules(monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as patch:
         patch.setattr(world_module, "_RULES", ("draw.py", "problems.py", "sources.py", "world.py"))
         assert world_hash() != whole
+
+
+def test_the_world_is_the_frozen_one() -> None:
+    # Where this fails, the README's figures are of another world: see `_check_frozen`.
+    assert world_hash() == FROZEN_WORLD

@@ -1,11 +1,15 @@
-"""TRL's trainer on conversations that are tokens already; runs in the peers' environment, and prints tokens/s as JSON.
+"""TRL's trainer on conversations that are tokens already; runs in the peers' environment.
 
 python _trl.py MODEL CONVERSATIONS.json bfd|wrapped|padded bf16|fp32 STEPS GLOBAL_BATCH_TOKENS PACK_TOKENS
+    [--checkpointing] [--memory]
+
+Prints the tokens/s of each step but the first as JSON; with --memory the most resident memory in GB.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -17,8 +21,8 @@ THREADS = 2
 
 
 def main() -> None:
-    """Trains and prints the tokens/s of each step but the first; padding does not count."""
-    model, rows_file, kind, precision, steps, batch_tokens, pack_tokens = sys.argv[1:]
+    """Trains; padding does not count as tokens."""
+    model, rows_file, kind, precision, steps, batch_tokens, pack_tokens, *flags = sys.argv[1:]
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -36,7 +40,8 @@ def main() -> None:
         output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, max_steps=int(steps), learning_rate=1e-5,
         per_device_train_batch_size=each, gradient_accumulation_steps=accumulated, optim="adamw_torch_fused",
         max_length=int(pack_tokens), packing=kind != "padded", packing_strategy=kind if kind != "padded" else "bfd",
-        gradient_checkpointing=False, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+        gradient_checkpointing="--checkpointing" in flags,
+        report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
     seen, ends = [0], []
 
@@ -59,6 +64,9 @@ def main() -> None:
 
     trainer.data_collator = counted
     trainer.train()
+    if "--memory" in flags:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+        return
     speeds = [(after - before) / (end - began) for (began, before), (end, after) in pairwise(ends)]
     print(json.dumps(speeds))
 

@@ -1,0 +1,133 @@
+"""Memory: the most that one training worker holds resident, against TRL, for longer and longer packs.
+
+    python tests/benchmarks/memory.py [--rounds 1] [--longest 32768]
+
+SmolLM2-135M on chitchat conversations, one worker with two threads, three steps of one pack each, with and without
+gradient checkpointing; the longest packs with it, ours alone. TRL packs with `bfd` in an environment of its own.
+Bars: ≤ 0.6 of TRL; from 2k to 8k tokens no more than linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from crlft_ray.config import Config, load_config  # noqa: E402
+from tests.benchmarks._report import Bar, medians, report  # noqa: E402
+
+PACKS = (2048, 8192)
+STEPS = 3
+TRL_BAR = 0.6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of training."""
+
+    who: str
+    pack_tokens: int
+    checkpointed: bool
+
+    def __str__(self) -> str:
+        return f"{self.who}, {self.pack_tokens:,} tokens{', checkpointing' * self.checkpointed}"
+
+
+def main() -> None:
+    """Every case in a process of its own, ours and TRL's in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--longest", type=int, default=32768)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--output", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        who, pack_tokens, checkpointed = json.loads(arguments.only)
+        print(_ours(Case(who, pack_tokens, checkpointed), arguments.output))
+        return
+    cases = [Case(who, size, flag) for size in PACKS for flag in (False, True) for who in ("ours", "TRL")]
+    cases.append(Case("ours", arguments.longest, checkpointed=True))
+    found: dict[Case, list[float]] = {case: [] for case in cases}
+    with tempfile.TemporaryDirectory() as scratch:
+        for size in sorted({case.pack_tokens for case in cases}):
+            _prepare(f"{scratch}/{size}", size)
+        for number in range(arguments.rounds):
+            for case in cases:
+                found[case].append(_measure(case, scratch, number))
+    median = medians({str(case): values for case, values in found.items()})
+    bars = []
+    for flag in (False, True):
+        ours = [median[str(Case("ours", size, flag))] for size in PACKS]
+        theirs = [median[str(Case("TRL", size, flag))] for size in PACKS]
+        way = ", checkpointing" * flag
+        for size, one, other in zip(PACKS, ours, theirs, strict=True):
+            bars.append(Bar(f"ours / TRL, {size:,} tokens{way}", one / other, TRL_BAR, at_least=False))
+        bars.append(Bar(f"ours, growth of it{way}", ours[1] / ours[0], PACKS[1] / PACKS[0], at_least=False))
+    report("memory", "most resident memory of a worker", "GB", {str(case): v for case, v in found.items()}, bars)
+
+
+def _config(output: str, pack_tokens: int, *, checkpointed: bool) -> Config:
+    overrides = [f"output={output}", f"data.pack_tokens={pack_tokens}", f"train.global_batch_tokens={pack_tokens}"]
+    overrides += [f"train.max_steps={STEPS}", "train.workers=1", "train.threads_per_worker=2"]
+    overrides += [f"train.gradient_checkpointing={str(checkpointed).lower()}", "train.checkpoint_every=1000000"]
+    return load_config(ROOT / "jobs/configs/quickstart.yaml", overrides)
+
+
+def _prepare(folder: str, pack_tokens: int) -> None:
+    code = f"""
+import json
+from pathlib import Path
+import numpy as np
+from crlft_ray.shards.prepare import prepare, shards_folder
+from crlft_ray.shards.shard import pack_of
+from crlft_ray.shards.stream import PackReader
+from tests.benchmarks.memory import _config
+run = _config({folder!r}, {pack_tokens}, checkpointed=False)
+manifest = prepare(run).manifest
+reader = PackReader(shards_folder(run), manifest)
+packs = [pack_of(reader(number)) for number in range(min(8, manifest.packs))]
+rows = [row.tolist() for pack in packs for row in np.split(pack.input_ids_T, np.cumsum(pack.lengths_C)[:-1])]
+Path({folder!r}, "rows.json").write_text(json.dumps(rows))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=600)
+
+
+def _ours(case: Case, output: str) -> float:
+    from crlft_ray.training.train import train
+    from tests.benchmarks._learn import step_records
+
+    run = _config(output, case.pack_tokens, checkpointed=case.checkpointed)
+    train(run)
+    return max(record["train/memory_gb"] for record in step_records(run))
+
+
+def _measure(case: Case, scratch: str, number: int) -> float:
+    shards = f"{scratch}/{case.pack_tokens}"
+    output = Path(scratch) / f"{number}-{case.who}-{case.pack_tokens}-{case.checkpointed}"
+    output.mkdir()
+    if case.who == "ours":
+        (output / "shards").symlink_to(f"{shards}/shards")
+        only = json.dumps([case.who, case.pack_tokens, case.checkpointed])
+        command = [sys.executable, __file__, "--only", only, "--output", str(output)]
+    else:
+        from crlft_ray.device import with_precision
+        from crlft_ray.shards.prepare import model_path
+        from tests.benchmarks._peers import peer_python
+
+        run = with_precision(_config(str(output), case.pack_tokens, checkpointed=case.checkpointed))
+        script, size = str(Path(__file__).with_name("_trl.py")), str(case.pack_tokens)
+        command = [str(peer_python()), script, str(model_path(run)), f"{shards}/rows.json", "bfd", run.train.precision]
+        command += [str(STEPS), size, size, *(["--checkpointing"] * case.checkpointed), "--memory"]
+    done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
