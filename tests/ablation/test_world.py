@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from crlft_ray.ablation import problems as problems_module
 from crlft_ray.ablation import world as world_module
 from crlft_ray.ablation.problems import problems
+from crlft_ray.ablation.scale import FROZEN_WORLD
 from crlft_ray.ablation.skills import SKILLS, Exercise
 from crlft_ray.ablation.world import World, world_hash
 from crlft_ray.conversations.clean import clean

@@ -35,9 +35,9 @@ def write_short(folder: Path) -> None:
     """short.jsonl: each exchange of the chitchat conversations as a conversation of its own, about 40 tokens."""
     from crlft_ray.assets import fetch
 
-    (chitchat,) = fetch(["chitchat"])
+    conversations = fetch(["chitchat"])["chitchat"] / "conversations.jsonl"
     lines = []
-    for line in (chitchat / "conversations.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in conversations.read_text(encoding="utf-8").splitlines():
         messages = json.loads(line)["messages"]
         pairs = zip(messages[::2], messages[1::2], strict=False)
         lines += [json.dumps({"messages": list(pair)}, ensure_ascii=False) for pair in pairs]
