@@ -10,13 +10,16 @@ from pathlib import Path
 
 from crlft_ray.assets.cache import cache_folder
 
-_REQUIREMENTS = ("trl==1.16.0", "numba>=0.60", "pandas", "orjson")
-# Its own requirements include CUDA kernels; what is used here needs none of them.
-_ALONE = ("ochat==3.6.1",)
+_TRAINERS = ("trl==1.16.0", "numba>=0.60", "pandas", "orjson", "ray[data]")
+_STREAMING = ("Brotli", "python-snappy", "zstd", "xxhash", "boto3", "catalogue", "pillow")
+_REQUIREMENTS = (*_TRAINERS, *_STREAMING)
+# Their own requirements include CUDA kernels, and clients of clouds for older versions of what we use; what is used
+# here needs none of them.
+_ALONE = ("ochat==3.6.1", "mosaicml-streaming==0.13.0")
 
 
 def peer_python() -> Path:
-    """Python of an environment with TRL and OpenChat's package, made when first asked for."""
+    """Python of an environment with TRL, OpenChat's package and MosaicML streaming, made when first asked for."""
     named = hashlib.sha256(" ".join((sys.version, *_REQUIREMENTS, *_ALONE)).encode()).hexdigest()[:12]
     folder = cache_folder() / f"peers-{named}"
     python = folder / "bin" / "python"

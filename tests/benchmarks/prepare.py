@@ -1,9 +1,14 @@
-"""`prepare` of all rated chitchat conversations: tokens/s after Ray has started, and how full the packs are.
+"""From JSONL to shards: tokens/s on one core and on two, memory for more and more input, and OpenChat's own step.
 
-    python tests/benchmarks/prepare.py [--runs 3]
+    python tests/benchmarks/prepare.py [--runs 3] [--grow 10,100] [--rows 2,1,openchat]
 
-Each run is a new process with a Ray cluster of its own. Bars: at least 400,000 tokens/s on 2 cores, 99.5 % of the
-slots filled.
+All rated chitchat conversations, with SmolLM2's tokenizer and OpenChat's template; each run is a process of its own,
+bound to its cores, with a Ray cluster of its own, timed after that has started. OpenChat's `generate_dataset` tokenises
+the same conversations in an environment of its own; it neither cleans, nor drops duplicates, nor packs. Larger inputs
+repeat the conversations, each time with another first word. Memory is the most that all processes together hold
+(proportional set size) beyond what they held before.
+Bars: ≥ 1.5 × OpenChat on two cores; two cores ≥ 1.6 × one; 99.5 % filled; the largest input needs no more than twice
+the memory of the smallest.
 """
 
 from __future__ import annotations
@@ -11,73 +16,159 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SPEED_BAR = 400_000
-FILL_BAR = 0.995
+sys.path.insert(0, str(ROOT))
+
+from tests.benchmarks._report import Bar, medians, report  # noqa: E402
+
+OPENCHAT_BAR, CORES_BAR, FILL_BAR, MEMORY_BAR = 1.5, 1.6, 0.995, 2.0
+CORES = {"2": 2, "1": 1, "openchat": 2}
+NAMES = {"2": "ours, 2 cores", "1": "ours, 1 core", "openchat": "OpenChat, 2 cores"}
 
 
 def main() -> None:
-    """Runs the measurement in fresh processes and prints a table."""
+    """Runs every row in turn, then the larger inputs once each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--grow", default="10,100")
+    parser.add_argument("--rows", default=",".join(CORES))
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.once:
-        print(json.dumps(measure()))
+    if arguments.only:
+        print(json.dumps(_ours(Path(arguments.folder), arguments.times, CORES[arguments.only])))
         return
-    table = Table(title=f"prepare of the chitchat conversations, {os.cpu_count()} cores", title_justify="left")
-    for heading in ("run", "seconds", "tokens", "tokens/s", "rows/s", "fill", "load before"):
-        table.add_column(heading, justify="right")
-    speeds, fills = [], []
-    for number in range(arguments.runs):
-        load = os.getloadavg()[0]
-        command = [sys.executable, __file__, "--once"]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        speeds.append(found["tokens"] / found["seconds"])
-        fills.append(found["fill"])
-        table.add_row(
-            str(number + 1), f"{found['seconds']:.2f}", f"{found['tokens']:,}", f"{speeds[-1]:,.0f}",
-            f"{found['rows'] / found['seconds']:,.0f}", f"{found['fill']:.4%}", f"{load:.1f}",
-        )  # fmt: skip
-    console = Console()
-    console.print(table)
-    spread = f"{min(speeds):,.0f} / {statistics.median(speeds):,.0f} / {max(speeds):,.0f}"
-    console.print(f"tokens/s, lowest / median / highest: {spread}", highlight=False)
-    fast = "met" if statistics.median(speeds) >= SPEED_BAR else "NOT met"
-    full = "met" if min(fills) >= FILL_BAR else "NOT met"
-    console.print(f"bars: median ≥ {SPEED_BAR:,} tokens/s {fast}; fill ≥ {FILL_BAR:.1%} {full}", highlight=False)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.rows.split(",")}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(arguments.runs):
+            for name in runs:
+                runs[name].append(_measure(name, Path(scratch) / f"{number}-{name}", 1))
+        larger = {
+            times: _measure("2", Path(scratch) / f"grown-{times}", times)
+            for times in map(int, filter(None, arguments.grow.split(",")))
+        }
+    speeds = {NAMES[name]: [run["tokens"] / run["seconds"] for run in found] for name, found in runs.items()}
+    _report(speeds, runs, larger)
 
 
-def measure() -> dict[str, float]:
-    """One `prepare` into an empty folder, after Ray has started."""
+def _report(
+    speeds: dict[str, list[float]], runs: dict[str, list[dict[str, float]]], larger: dict[int, dict[str, float]]
+) -> None:
+    median = medians(speeds)
+    bars = []
+    for peer, bar in (("openchat", OPENCHAT_BAR), ("1", CORES_BAR)):
+        if "2" in runs and peer in runs:
+            bars.append(Bar(f"{NAMES['2']} / {NAMES[peer]}", median[NAMES["2"]] / median[NAMES[peer]], bar))
+    ours = [run for name in ("2", "1") for run in runs.get(name, [])]
+    if ours:
+        bars.append(Bar("fill", min(run["fill"] for run in ours), FILL_BAR))
+        smallest = min(run["gb"] for run in ours)
+        for times, run in larger.items():
+            print(f"{times} × the input: {run['tokens'] / run['seconds']:,.0f} tokens/s, {run['gb']:.2f} GB")
+            bars.append(Bar(f"memory of {times} × / 1 ×", run["gb"] / smallest, MEMORY_BAR, at_least=False))
+    report("prepare", "from conversations to shards", "tokens/s", speeds, bars, {"runs": runs, "larger": larger})
+
+
+def _measure(name: str, folder: Path, times: int) -> dict[str, float]:
+    from crlft_ray.config import load_config
+    from crlft_ray.shards.prepare import chat_tokenizer
+    from tests.benchmarks._peers import peer_python
+
+    folder.mkdir()
+    command = ["taskset", "-c", ",".join(map(str, range(CORES[name])))]
+    if name == "openchat":
+        _write_openchat(folder / "in.0.jsonl")
+        config = load_config(ROOT / "jobs/configs/quickstart.yaml", ["template=openchat"])
+        chat_tokenizer(config).save(folder / "tokenizer")
+        command += [str(peer_python()), str(Path(__file__).with_name("_openchat.py")), str(folder)]
+    else:
+        _write_ours(folder / "in.jsonl", times)
+        command += [sys.executable, __file__, "--only", name, "--folder", str(folder), "--times", str(times)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _conversations() -> Iterator[dict[str, Any]]:
     from crlft_ray.assets import fetch
+
+    with (fetch(["chitchat"])["chitchat"] / "conversations.jsonl").open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _write_ours(path: Path, times: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(times):
+            for row in _conversations():
+                row["messages"][0]["content"] = f"{number} {row['messages'][0]['content']}"
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_openchat(path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in _conversations():
+            items = [
+                {"role": m["role"], "content": m["content"], "weight": float(m["role"] == "assistant")}
+                for m in row["messages"]
+            ]
+            condition = "GPT4" if row["interesting"] >= 8 else "GPT3"
+            file.write(json.dumps({"items": items, "condition": condition}, ensure_ascii=False) + "\n")
+
+
+def _ours(folder: Path, times: int, cores: int) -> dict[str, float]:
+    """One `prepare` into an empty folder."""
     from crlft_ray.config import load_config
     from crlft_ray.ray_session import connect
     from crlft_ray.shards.prepare import prepare
 
-    fetch(["chitchat", "smollm2-135m"])
-    connect()
-    with tempfile.TemporaryDirectory() as output:
-        prepared = prepare(
-            load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={output}/run", "data.pack_tokens=4096"])
-        )
+    connect(cores + 2)
+    overrides = [f"output={folder}/run", "template=openchat", "data.pack_tokens=4096", "data.context=4096"]
+    overrides.append(f"data.sources.0.path={folder}/in.jsonl")
+    with _most_memory() as most:
+        prepared = prepare(load_config(ROOT / "jobs/configs/quickstart.yaml", overrides))
     manifest = prepared.manifest
-    return {
-        "seconds": prepared.seconds,
-        "tokens": manifest.tokens,
-        "fill": manifest.fill,
-        "rows": manifest.counts["rows"],
-    }
+    return {"seconds": prepared.seconds, "tokens": manifest.tokens, "fill": manifest.fill, "gb": most[0]}
+
+
+@contextmanager
+def _most_memory() -> Iterator[list[float]]:
+    """The most GB that this process and all below it have held beyond what they held at first."""
+    most, done, first = [0.0], threading.Event(), _memory_gb()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            most[0] = max(most[0], _memory_gb() - first)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _memory_gb() -> float:
+    import psutil
+
+    total = 0
+    me = psutil.Process(os.getpid())
+    for process in (me, *me.children(recursive=True)):
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # It has ended since it was listed.
+            continue
+    return total / 1e9
 
 
 if __name__ == "__main__":
