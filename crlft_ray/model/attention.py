@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from crlft_ray.errors import UserError
+from crlft_ray.model.blocked_attention import BlockedAttention
 
 NAME = "crlft_varlen"
 
@@ -71,8 +72,13 @@ def packed_attention(
         raise UserError("model: it has attention sinks or soft caps, which packed training does not reproduce")
     if q_1NTH.is_cuda:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
-    gqa = q_1NTH.shape[1] != k_1KTH.shape[1]
     lengths: list[int] = cu_seq_lens_q.diff().tolist()
+    if q_1NTH.dtype == torch.bfloat16:
+        q_TNH, k_TKH, v_TKH = (whole[0].transpose(0, 1) for whole in (q_1NTH, k_1KTH, v_1KTH))
+        scale = q_1NTH.shape[-1] ** -0.5 if scaling is None else scaling
+        out_TNH = BlockedAttention.apply(q_TNH, k_TKH, v_TKH, tuple(lengths), scale)  # type: ignore[no-untyped-call]
+        return out_TNH[None], None
+    gqa = q_1NTH.shape[1] != k_1KTH.shape[1]
     parts = [
         F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
         for q, k, v in zip(*(torch.split(whole, lengths, dim=2) for whole in (q_1NTH, k_1KTH, v_1KTH)), strict=True)

@@ -1,6 +1,6 @@
 """A causal language model that maps a micro-batch to the cross-entropy of each learned token.
 
-Shapes: T tokens, L learned tokens, D hidden size, V vocabulary.
+Shapes: T tokens, L learned tokens, D hidden size.
 """
 
 from __future__ import annotations
@@ -9,30 +9,22 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from crlft_ray.model.batch import MicroBatch
-
-_CHUNK_TOKENS = 512
+from crlft_ray.model.cross_entropy import CrossEntropy
 
 
 class LossHead(nn.Linear):
     """The output layer, computing cross-entropies instead of logits.
 
     It stands in the place of `lm_head` and runs inside that module's forward, so that ZeRO-3 gathers its weight (which
-    may be the embedding's) like any other. Chunks are computed again in the backward pass: at most one chunk of logits
-    exists at a time.
+    may be the embedding's) like any other.
     """
 
     def forward(self, hidden_LD: torch.Tensor, targets_L: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Cross-entropy of each row, float32 [L]."""
-        chunks = zip(torch.split(hidden_LD, _CHUNK_TOKENS), torch.split(targets_L, _CHUNK_TOKENS), strict=True)
-        return torch.cat([cast(torch.Tensor, checkpoint(self._chunk, *chunk, use_reentrant=False)) for chunk in chunks])
-
-    def _chunk(self, hidden_LD: torch.Tensor, targets_L: torch.Tensor) -> torch.Tensor:
-        logits_LV = F.linear(hidden_LD, self.weight, self.bias).float()
-        return F.cross_entropy(logits_LV, targets_L, reduction="none")
+        losses_L = CrossEntropy.apply(hidden_LD, self.weight, self.bias, targets_L)  # type: ignore[no-untyped-call]
+        return cast(torch.Tensor, losses_L)
 
 
 class PackedModel(nn.Module):

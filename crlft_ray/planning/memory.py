@@ -110,16 +110,18 @@ def _always(size: ModelSize, zero: Zero, there: Residency, world: int) -> Figure
 
 
 def _loss(size: ModelSize, zero: Zero) -> Figures:
-    # Logits as fp32, their log-softmax and its gradient.
-    chunk = _CHUNK_TOKENS * size.vocabulary * 12
+    each = zero.parameter_bytes + 8
+    chunk = _CHUNK_TOKENS * size.vocabulary * each
     return {
         "logits of a chunk": Figure(
-            chunk, "bytes", f"{_CHUNK_TOKENS} tokens x {size.vocabulary:,} words x 12 (logits, log-softmax, gradient)"
+            chunk,
+            "bytes",
+            f"{_CHUNK_TOKENS} tokens x {size.vocabulary:,} words x {each} (logits, the same in fp32, a temporary)",
         ),
         "largest gradient": Figure(
             2 * size.largest * zero.parameter_bytes,
             "bytes",
-            f"{size.largest:,} elements x {zero.parameter_bytes}, twice where chunks are added up",
+            f"{size.largest:,} elements x {zero.parameter_bytes}, twice where embedding and output layer are one",
         ),
     }
 
