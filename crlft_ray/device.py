@@ -64,8 +64,6 @@ def prepare_process(config: Config) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # DeepSpeed's shared-memory collectives bind threads of their own; gloo does the work here.
         torch.set_num_threads(config.train.threads_per_worker)
-        # Without it DeepSpeed counts NUMA nodes, by a process of its own, at every reduction of gradients.
-        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def peak_memory_gb(config: Config) -> float:
