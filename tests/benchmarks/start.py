@@ -60,6 +60,7 @@ def _train(scratch: Path, number: int) -> dict[str, float]:
     output.mkdir()
     (output / "shards").symlink_to(scratch / "first" / "shards")
     run = _learn.config(str(output), 1)
+    run = run.model_copy(update={"train": run.train.model_copy(update={"global_batch_tokens": 4096})})
     config = output / "start.yaml"
     config.write_text(yaml.safe_dump(run.model_dump(mode="json", by_alias=True)), encoding="utf-8")
     began = time.time()
