@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,21 +18,57 @@ from crlft_ray.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
 Data = Literal["chitchat", "short"]
-BATCH_TOKENS = 16384
+BATCH_TOKENS, PACK_TOKENS = 16384, 2048
 
 
-def config(output: str, steps: int, *, workers: int = 2, threads: int = 0, data: Data = "chitchat") -> Config:
-    """The quickstart with a larger global batch; the shards are those of `prepared`."""
-    overrides = [f"output={output}", f"train.global_batch_tokens={BATCH_TOKENS}", f"train.max_steps={steps}"]
-    overrides += [f"train.workers={workers}", f"train.threads_per_worker={threads or max(1, 2 // workers)}"]
-    overrides += ["train.checkpoint_every=1000000"]
+def config(
+    output: str,
+    steps: int,
+    *,
+    workers: int = 2,
+    data: Data = "chitchat",
+    batch_tokens: int = BATCH_TOKENS,
+    pack_tokens: int = PACK_TOKENS,
+    checkpointing: bool = False,
+) -> Config:
+    """The quickstart's training with other sizes, on two cores; its shards are those of `prepared`."""
+    overrides = {
+        "output": output,
+        "data.pack_tokens": pack_tokens,
+        "train.global_batch_tokens": batch_tokens,
+        "train.max_steps": steps,
+        "train.workers": workers,
+        "train.threads_per_worker": max(1, 2 // workers),
+        "train.gradient_checkpointing": checkpointing,
+        "train.checkpoint_every": 1_000_000,
+    }
     if data == "short":
         source = {"path": str(Path(output).parent / "short.jsonl"), "format": "messages", "class": "expert"}
-        overrides += [f"data.sources={json.dumps([source])}"]
-    return load_config(ROOT / "jobs/configs/quickstart.yaml", overrides)
+        overrides["data.sources"] = [source]
+    return load_config(
+        ROOT / "jobs/configs/quickstart.yaml", [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    )
 
 
-def write_short(folder: Path) -> None:
+def prepared(scratch: str, steps: int, data: Data = "chitchat", pack_tokens: int = PACK_TOKENS) -> None:
+    """Makes `scratch`/first/shards, and rows.json: the ids of the first steps' conversations, for peers.
+
+    In a process of its own, so that no Ray runs beside what is measured.
+    """
+    code = "import sys; from tests.benchmarks._learn import _prepare; _prepare(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, scratch, str(steps), data, str(pack_tokens)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+
+
+def new_output(scratch: str, name: str) -> Path:
+    """An output folder in `scratch` that has the shards already."""
+    output = Path(scratch, name)
+    output.mkdir()
+    (output / "shards").symlink_to(Path(scratch, "first", "shards"))
+    return output
+
+
+def _write_short(folder: Path) -> None:
     """short.jsonl: each exchange of the chitchat conversations as a conversation of its own, about 40 tokens."""
     from crlft_ray.assets import fetch
 
@@ -199,15 +236,16 @@ def tokens_of_steps(run: Config) -> list[int]:
     return [sum(len(pack.input_ids_T) for pack in packs) for packs in _packs_of_steps(run)]
 
 
-def prepare_data(scratch: str, steps: int, data: Data) -> None:
-    """Makes `scratch`/first/shards, and rows.json: the token ids of the first packs' conversations, for peers."""
+def _prepare(scratch: str, steps: str, data: Data, pack_tokens: str) -> None:
     import numpy as np
 
     from crlft_ray.shards.prepare import prepare
 
+    Path(scratch).mkdir(exist_ok=True)
     if data == "short":
-        write_short(Path(scratch))
-    run = config(f"{scratch}/first", steps, data=data)
+        _write_short(Path(scratch))
+    tokens = int(pack_tokens)
+    run = config(f"{scratch}/first", int(steps), data=data, pack_tokens=tokens, batch_tokens=max(tokens, BATCH_TOKENS))
     prepare(run)
     packs = [pack for of_step in _packs_of_steps(run) for pack in of_step]
     rows = [row.tolist() for pack in packs for row in np.split(pack.input_ids_T, np.cumsum(pack.lengths_C)[:-1])]

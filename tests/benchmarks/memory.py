@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from crlft_ray.config import Config, load_config  # noqa: E402
+from crlft_ray.config import Config  # noqa: E402
+from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
 PACKS = (2048, 8192)
@@ -57,7 +58,7 @@ def main() -> None:
     found: dict[Case, list[float]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as scratch:
         for size in sorted({case.pack_tokens for case in cases}):
-            _prepare(f"{scratch}/{size}", size)
+            _learn.prepared(f"{scratch}/{size}", 1, pack_tokens=size)
         for number in range(arguments.rounds):
             for case in cases:
                 found[case].append(_measure(case, scratch, number))
@@ -73,47 +74,23 @@ def main() -> None:
     report("memory", "most resident memory of a worker", "GB", {str(case): v for case, v in found.items()}, bars)
 
 
-def _config(output: str, pack_tokens: int, *, checkpointed: bool) -> Config:
-    overrides = [f"output={output}", f"data.pack_tokens={pack_tokens}", f"train.global_batch_tokens={pack_tokens}"]
-    overrides += [f"train.max_steps={STEPS}", "train.workers=1", "train.threads_per_worker=2"]
-    overrides += [f"train.gradient_checkpointing={str(checkpointed).lower()}", "train.checkpoint_every=1000000"]
-    return load_config(ROOT / "jobs/configs/quickstart.yaml", overrides)
-
-
-def _prepare(folder: str, pack_tokens: int) -> None:
-    code = f"""
-import json
-from pathlib import Path
-import numpy as np
-from crlft_ray.shards.prepare import prepare, shards_folder
-from crlft_ray.shards.shard import pack_of
-from crlft_ray.shards.stream import PackReader
-from tests.benchmarks.memory import _config
-run = _config({folder!r}, {pack_tokens}, checkpointed=False)
-manifest = prepare(run).manifest
-reader = PackReader(shards_folder(run), manifest)
-packs = [pack_of(reader(number)) for number in range(min(8, manifest.packs))]
-rows = [row.tolist() for pack in packs for row in np.split(pack.input_ids_T, np.cumsum(pack.lengths_C)[:-1])]
-Path({folder!r}, "rows.json").write_text(json.dumps(rows))
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=600)
+def _config(case: Case, output: str) -> Config:
+    size = case.pack_tokens
+    return _learn.config(output, STEPS, workers=1, pack_tokens=size, batch_tokens=size, checkpointing=case.checkpointed)
 
 
 def _ours(case: Case, output: str) -> float:
     from crlft_ray.training.train import train
-    from tests.benchmarks._learn import step_records
 
-    run = _config(output, case.pack_tokens, checkpointed=case.checkpointed)
+    run = _config(case, output)
     train(run)
-    return max(record["train/memory_gb"] for record in step_records(run))
+    return max(record["train/memory_gb"] for record in _learn.step_records(run))
 
 
 def _measure(case: Case, scratch: str, number: int) -> float:
-    shards = f"{scratch}/{case.pack_tokens}"
-    output = Path(scratch) / f"{number}-{case.who}-{case.pack_tokens}-{case.checkpointed}"
-    output.mkdir()
+    data = f"{scratch}/{case.pack_tokens}"
+    output = _learn.new_output(data, f"{number}-{case.who}-{case.checkpointed}")
     if case.who == "ours":
-        (output / "shards").symlink_to(f"{shards}/shards")
         only = json.dumps([case.who, case.pack_tokens, case.checkpointed])
         command = [sys.executable, __file__, "--only", only, "--output", str(output)]
     else:
@@ -121,9 +98,9 @@ def _measure(case: Case, scratch: str, number: int) -> float:
         from crlft_ray.shards.prepare import model_path
         from tests.benchmarks._peers import peer_python
 
-        run = with_precision(_config(str(output), case.pack_tokens, checkpointed=case.checkpointed))
+        run = with_precision(_config(case, str(output)))
         script, size = str(Path(__file__).with_name("_trl.py")), str(case.pack_tokens)
-        command = [str(peer_python()), script, str(model_path(run)), f"{shards}/rows.json", "bfd", run.train.precision]
+        command = [str(peer_python()), script, str(model_path(run)), f"{data}/rows.json", "bfd", run.train.precision]
         command += [str(STEPS), size, size, *(["--checkpointing"] * case.checkpointed), "--memory"]
     done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.splitlines()[-1])

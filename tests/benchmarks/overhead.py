@@ -41,13 +41,10 @@ def main() -> None:
         return
     found: dict[str, list[float]] = {"bare": [], "engine": [], "whole": [], "between": [], "waiting for data": []}
     with tempfile.TemporaryDirectory() as scratch:
-        prepare = f"from tests.benchmarks._learn import prepare_data; prepare_data({scratch!r}, 1, 'chitchat')"
-        subprocess.run([sys.executable, "-c", prepare], cwd=ROOT, check=True, timeout=600)
+        _learn.prepared(scratch, 1)
         for number in range(arguments.rounds):
             for name in ("bare", "engine", "whole"):
-                output = Path(scratch) / f"{number}-{name}"
-                output.mkdir()
-                (output / "shards").symlink_to(f"{scratch}/first/shards")
+                output = _learn.new_output(scratch, f"{number}-{name}")
                 command = [sys.executable, __file__, "--only", name, "--output", str(output)]
                 command += ["--steps", str(arguments.steps)]
                 done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)

@@ -35,13 +35,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     found: dict[str, list[float]] = {"crlft --help": [], "workers": [], "model": [], "first step begins": []}
     with tempfile.TemporaryDirectory() as scratch:
-        prepare = f"from tests.benchmarks._learn import prepare_data; prepare_data({scratch!r}, 1, 'chitchat')"
-        subprocess.run([sys.executable, "-c", prepare], cwd=ROOT, check=True, timeout=600)
+        _learn.prepared(scratch, 1)
         for number in range(rounds):
             began = time.perf_counter()
             subprocess.run([CRLFT, "--help"], check=True, stdout=subprocess.DEVNULL)
             found["crlft --help"].append(time.perf_counter() - began)
-            for part, seconds in _train(Path(scratch), number).items():
+            for part, seconds in _train(scratch, number).items():
                 found[part].append(seconds)
     median = medians(found)
     bars = [
@@ -51,16 +50,13 @@ def main() -> None:
     report("start", "from the command to", "s", found, bars)
 
 
-def _train(scratch: Path, number: int) -> dict[str, float]:
+def _train(scratch: str, number: int) -> dict[str, float]:
     """Seconds from the command to the end of each part."""
     from crlft_ray.tracking import read_records
     from crlft_ray.training.tracked import tracking_folder
 
-    output = scratch / str(number)
-    output.mkdir()
-    (output / "shards").symlink_to(scratch / "first" / "shards")
-    run = _learn.config(str(output), 1)
-    run = run.model_copy(update={"train": run.train.model_copy(update={"global_batch_tokens": 4096})})
+    output = _learn.new_output(scratch, str(number))
+    run = _learn.config(str(output), 1, batch_tokens=2 * _learn.PACK_TOKENS)
     config = output / "start.yaml"
     config.write_text(yaml.safe_dump(run.model_dump(mode="json", by_alias=True)), encoding="utf-8")
     began = time.time()

@@ -60,10 +60,10 @@ def main() -> None:
         return
     speeds: dict[str, list[float]] = {name: [] for name in arguments.rows.split(",")}
     with tempfile.TemporaryDirectory() as scratch:
-        _prepare(scratch, arguments.steps, arguments.data)
+        _learn.prepared(scratch, arguments.steps, arguments.data)
         for number in range(arguments.rounds):
             for name in speeds:
-                speeds[name] += _measure(name, f"{scratch}/{number}-{name}", scratch, arguments)
+                speeds[name] += _measure(name, f"{number}-{name}", scratch, arguments)
     median = medians(speeds)
     bars = []
     if one := median.get("one"):
@@ -77,9 +77,7 @@ def main() -> None:
 
 
 def _tokens_per_s(row: str, output: str, steps: int, data: _learn.Data) -> list[float]:
-    workers = _WORKERS.get(row, 1)
-    threads = 1 if row in ("two", "four") else 2
-    run = _learn.config(output, steps, workers=workers, threads=threads, data=data)
+    run = _learn.config(output, steps, workers=_WORKERS.get(row, 1), data=data)
     rows: dict[str, Callable[[Any], list[float]]] = {
         "engine": _learn.engine, "bare": _learn.bare, "limit": _learn.limit,
     }  # fmt: skip
@@ -87,18 +85,8 @@ def _tokens_per_s(row: str, output: str, steps: int, data: _learn.Data) -> list[
     return [tokens / each for tokens, each in zip(_learn.tokens_of_steps(run)[1:], seconds, strict=True)]
 
 
-def _prepare(scratch: str, steps: int, data: _learn.Data) -> None:
-    """Shards, and the conversations of the first packs for TRL."""
-    code = f"""
-from tests.benchmarks._learn import prepare_data
-prepare_data({scratch!r}, {steps}, {data!r})
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=600)
-
-
-def _measure(name: str, output: str, scratch: str, arguments: argparse.Namespace) -> list[float]:
-    Path(output).mkdir()
-    (Path(output) / "shards").symlink_to(f"{scratch}/first/shards")
+def _measure(name: str, folder: str, scratch: str, arguments: argparse.Namespace) -> list[float]:
+    output = str(_learn.new_output(scratch, folder))
     command = [sys.executable, __file__, "--only", name, "--output", output]
     command += ["--steps", str(arguments.steps), "--data", arguments.data]
     if name.startswith("trl-"):
