@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from crlft_ray.device import backend, uses_gpu
+from crlft_ray.device import backend, uses_gpu, worker_environment
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 from crlft_ray.lease import Lease
 from crlft_ray.stop_signals import stop_signals
@@ -101,8 +101,7 @@ def _fit_trainer(job: TrainJob) -> dict[str, Any]:
             storage_filesystem=folder.filesystem,
             failure_config=FailureConfig(max_failures=config.train.max_failures, controller_failure_limit=_STARTS),
             logging_config=LoggingConfig(log_level="WARNING"),
-            # torch's own deprecations, which DeepSpeed causes at every collective.
-            worker_runtime_env={"env_vars": {"PYTHONWARNINGS": "ignore::FutureWarning"}},
+            worker_runtime_env={"env_vars": worker_environment(config)},
         ),
     )
     try:
