@@ -49,7 +49,14 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         else:
             cores = os.cpu_count() or 1
             _overcount, _own = 0 if cpus else max(2, cores // 4), True
-            ray.init("local", num_cpus=cpus or cores + _overcount, logging_level=logging.WARNING, log_to_driver=False)
+            ray.init(
+                "local",
+                num_cpus=cpus or cores + _overcount,
+                # It would end with this process; its processes take from those that train.
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
             _warm_up()
     quiet_ray_data()
 
