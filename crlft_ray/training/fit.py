@@ -13,6 +13,7 @@ from crlft_ray.lease import Lease
 from crlft_ray.stop_signals import stop_signals
 from crlft_ray.tracking import Record
 from crlft_ray.training.cluster import worker_resources
+from crlft_ray.training.failure import first_cause
 from crlft_ray.training.nudge import Nudge
 from crlft_ray.training.progress import Progress
 from crlft_ray.training.schedule import planned_steps
@@ -77,6 +78,7 @@ def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def _fit_trainer(job: TrainJob) -> dict[str, Any]:
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
@@ -106,14 +108,7 @@ def _fit_trainer(job: TrainJob) -> dict[str, Any]:
     )
     try:
         result = trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingFailed(_first_cause(error)) from error
+    # Where a node's memory is full, Ray kills its trainer's controller with the workers.
+    except (TrainingFailedError, RayError) as error:
+        raise TrainingFailed(first_cause(error)) from error
     return dict(result.return_value or {})
-
-
-def _first_cause(error: BaseException) -> str:
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        rank, cause = next(iter(failures.items()))
-        return f"worker {rank}: {str(cause).strip().splitlines()[-1]}"
-    return str(error).strip().splitlines()[-1]

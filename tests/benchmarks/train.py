@@ -1,6 +1,6 @@
 """Training speed: ZeRO-3 under Ray Train against a bare PyTorch loop, TRL, and what the machine's matrix units reach.
 
-    python tests/benchmarks/train.py [--data chitchat|short] [--steps 3] [--rounds 3] [--rows one,bare]
+    python tests/benchmarks/train.py [--data chitchat|short] [--pack-tokens 2048] [--steps 3] [--rounds 3] [--rows …]
 
 All learn SmolLM2-135M on the same conversations, on two cores, in turn, in processes of their own; bf16, or fp32 on
 CPUs that cannot multiply bf16; 16,384 tokens a step. `chitchat` are the chitchat conversations, `short` its single
@@ -24,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from crlft_ray.config import Config  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
@@ -49,6 +50,7 @@ def main() -> None:
     """Prepares once, then takes the rows in turn, each in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["chitchat", "short"], default="chitchat")
+    parser.add_argument("--pack-tokens", type=int, default=_learn.PACK_TOKENS)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", default=",".join(ROWS))
@@ -56,11 +58,12 @@ def main() -> None:
     parser.add_argument("--output", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
-        print(json.dumps(_tokens_per_s(arguments.only, arguments.output, arguments.steps, arguments.data)))
+        workers = _WORKERS.get(arguments.only, 1)
+        print(json.dumps(_tokens_per_s(arguments.only, _config(arguments.output, arguments, workers))))
         return
     speeds: dict[str, list[float]] = {name: [] for name in arguments.rows.split(",")}
     with tempfile.TemporaryDirectory() as scratch:
-        _learn.prepared(scratch, arguments.steps, arguments.data)
+        _learn.prepared(scratch, arguments.steps, arguments.data, arguments.pack_tokens)
         for number in range(arguments.rounds):
             for name in speeds:
                 speeds[name] += _measure(name, f"{number}-{name}", scratch, arguments)
@@ -73,11 +76,17 @@ def main() -> None:
         more = (name for name in ("two", "four") if name in median)
         bars += [Bar(f"{name} workers / one", median[name] / one, ZERO3_BAR) for name in more]
     found = {ROWS[name]: values for name, values in speeds.items()}
-    report(f"train-{arguments.data}", f"training on {arguments.data} conversations", "tokens/s", found, bars)
+    title = f"training on {arguments.data} conversations, packs of {arguments.pack_tokens:,} tokens"
+    report(f"train-{arguments.data}-{arguments.pack_tokens}", title, "tokens/s", found, bars)
 
 
-def _tokens_per_s(row: str, output: str, steps: int, data: _learn.Data) -> list[float]:
-    run = _learn.config(output, steps, workers=_WORKERS.get(row, 1), data=data)
+def _config(output: str, arguments: argparse.Namespace, workers: int = 1) -> Config:
+    return _learn.config(
+        output, arguments.steps, workers=workers, data=arguments.data, pack_tokens=arguments.pack_tokens
+    )
+
+
+def _tokens_per_s(row: str, run: Config) -> list[float]:
     rows: dict[str, Callable[[Any], list[float]]] = {
         "engine": _learn.engine, "bare": _learn.bare, "limit": _learn.limit,
     }  # fmt: skip
@@ -89,6 +98,7 @@ def _measure(name: str, folder: str, scratch: str, arguments: argparse.Namespace
     output = str(_learn.new_output(scratch, folder))
     command = [sys.executable, __file__, "--only", name, "--output", output]
     command += ["--steps", str(arguments.steps), "--data", arguments.data]
+    command += ["--pack-tokens", str(arguments.pack_tokens)]
     if name.startswith("trl-"):
         command = _trl_command(name.removeprefix("trl-"), output, scratch, arguments)
     done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
@@ -100,7 +110,7 @@ def _trl_command(kind: str, output: str, scratch: str, arguments: argparse.Names
     from crlft_ray.shards.prepare import model_path
     from tests.benchmarks._peers import peer_python
 
-    run = with_precision(_learn.config(output, arguments.steps, data=arguments.data))
+    run = with_precision(_config(output, arguments))
     script = str(Path(__file__).with_name("_trl.py"))
     figures = [str(arguments.steps), str(_learn.BATCH_TOKENS), str(run.data.pack_tokens)]
     model, rows = str(model_path(run)), f"{scratch}/rows.json"
