@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from crlft_ray.ablation.hidden_map import flat, mean_hidden_states, separation
 from crlft_ray.ablation.plots import curves, hidden_maps, row_bars
 from crlft_ray.ablation.results import Ablation, RowResult
-from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, ONLY_EXPERT
+from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, ONLY_EXPERT, Group
 from crlft_ray.ablation.sources import SourceName
 from crlft_ray.ablation.trial import Arena
 from crlft_ray.ablation.world import World
@@ -17,8 +18,8 @@ from crlft_ray.report.page import picture, render
 
 _MAPPED = 300
 """Conversations of each class on the map."""
-_SIX_PLACES = {
-    "expert share": (CRLFT, EVERYTHING, ONLY_EXPERT),
+_SIX_PLACES: Mapping[Group, Sequence[str]] = {
+    "share": (CRLFT, NO_REWARD, ONLY_EXPERT, EVERYTHING),
     "weight": (CRLFT, NO_REWARD),
     "mislabelled": (CRLFT, NO_REWARD),
 }
@@ -28,17 +29,17 @@ _SIX_PLACES = {
 def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
     """Writes report.html; returns it with ablation.json."""
     six = [row for row in ablation.rows if row.group == "six"]
-    apart, maps = _maps(arena)
+    apart, maps = _maps(arena) if {CRLFT, EVERYTHING} <= arena.rows.keys() else ({}, None)
     page = render(
         "crlft_ray.ablation",
         "report.html.jinja",
         ablation=ablation,
         six=six,
         order=[row.name for row in sorted(six, key=lambda row: -row.accuracy["in"].mean)],
-        bars=picture(row_bars(six, ablation.wrong_condition)),
+        bars=picture(row_bars(six, ablation.wrong_condition)) if six else None,
         further=[row for row in ablation.rows if row.group != "six"],
         curves=[picture(png) for png in _curves(ablation, six)],
-        maps=picture(maps),
+        maps=picture(maps) if maps else None,
         apart=apart,
     )
     report, part = folder / "report.html", folder / "report.html.part"
@@ -49,13 +50,14 @@ def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
 
 def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:
     scale = ablation.scale
-    places = {"expert share": scale.expert_share, "weight": {CRLFT: 0.1, NO_REWARD: 1.0}, "mislabelled": 0.0}
+    places = {"share": scale.expert_share, "weight": {CRLFT: 0.1, NO_REWARD: 1.0}, "mislabelled": 0.0}
     found = []
-    for group, axis, logarithmic in (
-        ("expert share", "share of the expert's conversations", True),
+    axes: Sequence[tuple[Group, str, bool]] = (
+        ("share", "share of the expert's conversations", True),
         ("weight", "weight of the sub-optimal class", False),
         ("mislabelled", "share of mislabelled conversations", False),
-    ):
+    )
+    for group, axis, logarithmic in axes:
         rows = [row for row in ablation.rows if row.group == group]
         if not rows:
             continue
@@ -65,7 +67,7 @@ def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:
                 # One line along the weights: without the reward is weight 1.
                 name = CRLFT if group == "weight" else row.name
                 at = place[row.name] if isinstance(place, dict) else place
-                rows.append(RowResult(name, group, at, None, row.accuracy, row.behind))
+                rows.append(replace(row, name=name, place=at))
         found.append(curves(f"By {group}", axis, rows, logarithmic=logarithmic))
     return found
 

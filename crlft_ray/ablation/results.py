@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from crlft_ray.ablation.answers import read_rights
 from crlft_ray.ablation.paired import Interval, accuracy, difference
-from crlft_ray.ablation.rows import CRLFT
+from crlft_ray.ablation.rows import CRLFT, Group
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena
 from crlft_ray.ablation.world import world_hash
@@ -25,12 +25,14 @@ class RowResult:
     """What came out for one row."""
 
     name: str
-    group: str
+    group: Group
+    against: str
+    """C-RLFT of the same world."""
     place: float | None
     paper: float | None
     accuracy: dict[Distribution, Interval]
     behind: dict[Distribution, Interval]
-    """C-RLFT's accuracy minus this row's, paired; above 0 where C-RLFT is better."""
+    """That row's accuracy minus this one's, paired; above 0 where C-RLFT is better."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Ablation:
 
     rows: list[RowResult]
     wrong_condition: dict[Distribution, Interval]
-    """Accuracy of C-RLFT's models when they are asked as the sub-optimal class."""
+    """Accuracy of C-RLFT's models when they are asked as the sub-optimal class; empty without that row."""
     wrong_behind: dict[Distribution, Interval]
     seeds: int
     split: str
@@ -62,25 +64,24 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
         seconds: of a row, on average.
         run_id: of the study in MLflow.
     """
-    best = _rights(arena, CRLFT, seeds)
-    wrong = _rights(arena, CRLFT, seeds, "weak")
-    rows = []
-    for row in arena.rows.values():
-        rights = _rights(arena, row.name, seeds)
-        rows.append(
-            RowResult(
-                row.name,
-                row.group,
-                row.place,
-                row.paper,
-                {where: accuracy(values) for where, values in rights.items()},
-                {where: difference(best[where], values) for where, values in rights.items()},
-            )
+    rights = {name: _rights(arena, name, seeds) for name in arena.rows}
+    wrong = _rights(arena, CRLFT, seeds, "weak") if CRLFT in rights else {}
+    rows = [
+        RowResult(
+            row.name,
+            row.group,
+            row.against,
+            row.place,
+            row.paper,
+            {where: accuracy(values) for where, values in rights[row.name].items()},
+            {where: difference(rights[row.against][where], values) for where, values in rights[row.name].items()},
         )
+        for row in arena.rows.values()
+    ]
     ablation = Ablation(
         rows=rows,
         wrong_condition={where: accuracy(values) for where, values in wrong.items()},
-        wrong_behind={where: difference(best[where], values) for where, values in wrong.items()},
+        wrong_behind={where: difference(rights[CRLFT][where], values) for where, values in wrong.items()},
         seeds=seeds,
         split=arena.split,
         world=world_hash(),

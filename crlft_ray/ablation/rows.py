@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from crlft_ray.ablation.sources import SourceName
 from crlft_ray.ablation.world import World
+from crlft_ray.errors import UserError
+
+Group = Literal["six", "share", "weight", "mislabelled", "classes"]
+CRLFT = "C-RLFT"
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,10 @@ class Row:
     """Whether the role prefixes name the class."""
     world: Mapping[str, float] = field(default_factory=dict)
     """What differs from the world that the six rows share."""
-    group: str = "six"
+    group: Group = "six"
     """Which comparison it belongs to."""
+    against: str = CRLFT
+    """The row of the same world that it is compared with."""
     place: float | None = None
     """Where it stands on the axis of that comparison."""
     paper: float | None = None
@@ -41,7 +48,6 @@ _CRLFT: Mapping[SourceName, float] = {"expert": 1.0, "weak": 0.1}
 _EXPERT: Mapping[SourceName, float] = {"expert": 1.0}
 _EQUAL: Mapping[SourceName, float] = {"expert": 1.0, "weak": 1.0}
 
-CRLFT = "C-RLFT"
 NO_REWARD = "without the reward"
 NO_CONDITION = "without the condition"
 EVERYTHING = "plain SFT on everything"
@@ -62,25 +68,57 @@ _WEIGHTS = (0.0, 0.01, 0.03, 0.3)
 _MISLABELLED = (0.1, 0.2, 0.4)
 
 
-def further_rows() -> tuple[Row, ...]:
-    """Expert share, class weight, mislabelled sources, and a third class; the six rows are the points between."""
+def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
+    """The paper's six rows, with `further` all; or those whose names contain `named`, and what they are compared with.
+
+    Raises:
+        UserError: no row has such a name.
+    """
+    everything = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes())
+    if not named:
+        return everything if further else SIX
+    chosen = [row for row in everything if named in row.name]
+    if not chosen:
+        names = "\n  ".join(row.name for row in everything)
+        raise UserError(f"rows: no row's name contains '{named}'; the rows are\n  {names}")
+    needed = {row.name for row in chosen} | {row.against for row in chosen}
+    return tuple(row for row in everything if row.name in needed)
+
+
+def _by_share() -> tuple[Row, ...]:
     rows: list[Row] = []
     for share in _SHARES:
-        world = {"expert_share": share}
+        world, against = {"expert_share": share}, f"{CRLFT}, {share:.0%} expert"
         for name, weights, conditioned in (
             (CRLFT, _CRLFT, True),
-            (EVERYTHING, _EQUAL, False),
+            (NO_REWARD, _EQUAL, True),
             (ONLY_EXPERT, _EXPERT, False),
+            (EVERYTHING, _EQUAL, False),
         ):
-            rows.append(Row(f"{name}, {share:.0%} expert", weights, conditioned, world, "expert share", share))
-    for weight in _WEIGHTS:
-        rows.append(Row(f"{CRLFT}, weight {weight:g}", {"expert": 1.0, "weak": weight}, group="weight", place=weight))
-    for share in _MISLABELLED:
-        world = {"mislabelled": share}
-        for name, weights, conditioned in ((CRLFT, _CRLFT, True), (NO_REWARD, _EQUAL, True)):
-            rows.append(Row(f"{name}, {share:.0%} mislabelled", weights, conditioned, world, "mislabelled", share))
-    middle: dict[SourceName, float] = {"expert": 1.0, "middle": 0.3, "weak": 0.1}
-    rows.append(Row(f"{CRLFT}, three classes", middle, world={"middle_share": 0.3}, group="three classes"))
-    merged = {"middle_share": 0.3}
-    rows.append(Row(f"{EVERYTHING}, three sources", dict.fromkeys(middle, 1.0), False, merged, group="three classes"))
+            rows.append(Row(f"{name}, {share:.0%} expert", weights, conditioned, world, "share", against, share))
     return tuple(rows)
+
+
+def _by_weight() -> tuple[Row, ...]:
+    return tuple(
+        Row(f"{CRLFT}, weight {weight:g}", {"expert": 1.0, "weak": weight}, group="weight", place=weight)
+        for weight in _WEIGHTS
+    )
+
+
+def _by_mislabelled() -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for share in _MISLABELLED:
+        world, against = {"mislabelled": share}, f"{CRLFT}, {share:.0%} mislabelled"
+        for name, weights in ((CRLFT, _CRLFT), (NO_REWARD, _EQUAL)):
+            rows.append(Row(f"{name}, {share:.0%} mislabelled", weights, True, world, "mislabelled", against, share))
+    return tuple(rows)
+
+
+def _by_classes() -> tuple[Row, ...]:
+    weights: dict[SourceName, float] = {"expert": 1.0, "middle": 0.3, "weak": 0.1}
+    world, against = {"middle_share": 0.3}, f"{CRLFT}, three classes"
+    return (
+        Row(against, weights, world=world, group="classes", against=against),
+        Row(f"{EVERYTHING}, three sources", dict.fromkeys(weights, 1.0), False, world, "classes", against),
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.results import Ablation, results_of
-from crlft_ray.ablation.rows import SIX, Row, further_rows
+from crlft_ray.ablation.rows import Row, rows_of
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
 from crlft_ray.ablation.trial import Arena, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
@@ -40,6 +40,7 @@ def study_ablation(
     quick: bool = False,
     seeds: int = 3,
     further: bool = False,
+    rows: str = "",
     split: AskedSplit = "test",
 ) -> Ablation:
     """Trains every row with every seed through Tune and Train, asks each model the problems, and writes report.html.
@@ -50,10 +51,11 @@ def study_ablation(
         quick: one seed and shorter trainings, to see it work.
         seeds: worlds and initial models for each row.
         further: the rows beyond the paper's six, too.
+        rows: only rows whose names contain this, and those that they are compared with.
         split: problems to ask; settings were chosen on `validation`.
 
     Raises:
-        UserError: the folder holds another study, or cannot be used.
+        UserError: the folder holds another study, or cannot be used; no row is called so.
         Stopped: SIGTERM or SIGINT came; the same command goes on.
         TrainingFailed: a row failed twice.
     """
@@ -61,9 +63,10 @@ def study_ablation(
         raise UserError(f"output: {output} is not local; the ablation's files are small, keep them beside the driver")
     if split == "test":
         _check_frozen()
-    rows = (*SIX, *(further_rows() if further else ()))
     scale, number = (QUICK, 1) if quick else (FULL, seeds)
-    return run_ablation(Path(output).absolute(), rows, scale, number, split, TEST_PROBLEMS)
+    return run_ablation(
+        Path(output).absolute(), rows_of(further=further, named=rows), scale, number, split, TEST_PROBLEMS
+    )
 
 
 def run_ablation(

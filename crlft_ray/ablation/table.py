@@ -19,19 +19,20 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
         table.add_row(
             row.name,
             _plain(row.accuracy["in"]),
-            _signed(row.behind["in"]),
+            _signed(row.behind["in"]) if row.name != row.against else "",
             _plain(row.accuracy["out"]),
-            _signed(row.behind["out"]),
+            _signed(row.behind["out"]) if row.name != row.against else "",
             "" if row.paper is None else f"{row.paper:.1f}",
         )
-    table.add_row(
-        "C-RLFT, asked as the sub-optimal class",
-        _plain(ablation.wrong_condition["in"]),
-        _signed(ablation.wrong_behind["in"]),
-        _plain(ablation.wrong_condition["out"]),
-        _signed(ablation.wrong_behind["out"]),
-        "",
-    )
+    if ablation.wrong_condition:
+        table.add_row(
+            "C-RLFT, asked as the sub-optimal class",
+            _plain(ablation.wrong_condition["in"]),
+            _signed(ablation.wrong_behind["in"]),
+            _plain(ablation.wrong_condition["out"]),
+            _signed(ablation.wrong_behind["out"]),
+            "",
+        )
     console.print(table)
     console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.output}/report.html has the rest", soft_wrap=True)
 

@@ -45,6 +45,7 @@ def study_ablation(
     further: Annotated[
         bool, typer.Option("--further", help="Also expert shares, weights, mislabelled sources, a third class.")
     ] = False,
+    rows: Annotated[str, typer.Option(help="Only rows whose names contain this, such as '1% expert'.")] = "",
     split: Annotated[str, typer.Option(help="Problems to ask: test, or validation to try settings.")] = "test",
     as_json: AsJson = False,
 ) -> None:
@@ -55,5 +56,5 @@ def study_ablation(
     splits = dict(zip(SPLITS, SPLITS, strict=True))
     if split not in splits:
         raise UserError(f"split: '{split}' is not one of {', '.join(splits)}")
-    ablation = study_ablation(output=output, quick=quick, seeds=seeds, further=further, split=splits[split])
+    ablation = study_ablation(output=output, quick=quick, seeds=seeds, further=further, rows=rows, split=splits[split])
     print_output(as_json, ablation.to_dict(), lambda: print_ablation(ablation, console()))

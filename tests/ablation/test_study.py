@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from crlft_ray.ablation.model import Size
 from crlft_ray.ablation.results import Ablation
-from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, SIX, further_rows
+from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, SIX, rows_of
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.study import run_ablation
 from crlft_ray.errors import UserError
@@ -26,8 +26,24 @@ LEVELS = {"in": 12, "longer": 12, "phrasing": 12}
 def test_the_six_rows_are_the_papers() -> None:
     papers = [row.paper for row in SIX]
     assert papers == sorted(papers, key=lambda mean: -(mean or 0.0))
-    assert len({row.name for row in (*SIX, *further_rows())}) == len(SIX) + len(further_rows())
-    assert {row.group for row in further_rows()} == {"expert share", "weight", "mislabelled", "three classes"}
+
+
+def test_every_row_is_compared_with_one_of_its_own_world() -> None:
+    rows = {row.name: row for row in rows_of(further=True)}
+    assert len(rows) == len(rows_of(further=True)) == 6 + 20 + 4 + 6 + 2
+    for row in rows.values():
+        assert rows[row.against].world == row.world
+        assert row.against.startswith(CRLFT)
+
+
+def test_rows_by_name_come_with_what_they_are_compared_with() -> None:
+    assert rows_of() == SIX
+    assert [row.name for row in rows_of(named="weight 0.3")] == [CRLFT, f"{CRLFT}, weight 0.3"]
+    assert [row.name for row in rows_of(named="expert data, 1% expert")] == [
+        f"{CRLFT}, 1% expert", "only the expert data, 1% expert",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="no row's name contains 'reword'; the rows are\n  C-RLFT"):
+        rows_of(named="reword")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,9 @@ from pathlib import Path
 
 def main() -> None:
     """Writes where nothing is written yet, and reads everything."""
-    # It imports torchvision for pictures, of which there are none here.
+    # It imports torchvision for pictures, of which there are none here; transformers asks first whether there is one.
+    import transformers  # noqa: F401
+
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets"):
         sys.modules[name] = types.ModuleType(name)
     sys.modules["torchvision.transforms.functional"].to_tensor = None  # type: ignore[attr-defined]
