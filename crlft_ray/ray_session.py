@@ -49,6 +49,9 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
         else:
             cores = os.cpu_count() or 1
             _overcount, _own = 0 if cpus else max(2, cores // 4), True
+            # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+            os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
             ray.init(
                 "local",
                 num_cpus=cpus or cores + _overcount,

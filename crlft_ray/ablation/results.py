@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from crlft_ray.ablation.answers import read_rights
 from crlft_ray.ablation.paired import Interval, accuracy, difference
-from crlft_ray.ablation.rows import CRLFT, Group
+from crlft_ray.ablation.rows import CRLFT, Group, Row
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena
 from crlft_ray.ablation.world import world_hash
+from crlft_ray.shards.manifest import read_manifest
+from crlft_ray.storage import Place
 
 Distribution = Literal["in", "out"]
 
@@ -30,6 +32,8 @@ class RowResult:
     """C-RLFT of the same world."""
     place: float | None
     paper: float | None
+    learned_tokens: float
+    """Of a step, on average."""
     accuracy: dict[Distribution, Interval]
     behind: dict[Distribution, Interval]
     """That row's accuracy minus this one's, paired; above 0 where C-RLFT is better."""
@@ -73,6 +77,7 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
             row.against,
             row.place,
             row.paper,
+            _learned_tokens(arena, row, seeds),
             {where: accuracy(values) for where, values in rights[row.name].items()},
             {where: difference(rights[row.against][where], values) for where, values in rights[row.name].items()},
         )
@@ -94,6 +99,11 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
     part.write_text(json.dumps(ablation.to_dict(), indent=1) + "\n", encoding="utf-8")
     part.replace(arena.folder / "ablation.json")
     return ablation
+
+
+def _learned_tokens(arena: Arena, row: Row, seeds: int) -> float:
+    manifests = [read_manifest(Place.of(arena.shards_folder(row, seed) / "shards")) for seed in range(seeds)]
+    return sum(manifest.learned_tokens / manifest.packs for manifest in manifests) / seeds
 
 
 def _rights(arena: Arena, row: str, seeds: int, asked_as: str = "") -> dict[Distribution, npt.NDArray[np.float64]]:

@@ -38,6 +38,10 @@ class Row:
         """Its world."""
         return World(seed=seed, conversations=conversations, **{"expert_share": expert_share, **self.world})
 
+    def condition(self, name: SourceName) -> str:
+        """The text in a class's role prefixes."""
+        return name if self.conditioned else ""
+
     @property
     def best(self) -> SourceName:
         """The class that it is asked as."""
@@ -69,7 +73,8 @@ _MISLABELLED = (0.1, 0.2, 0.4)
 
 
 def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
-    """The paper's six rows, with `further` all; or those whose names contain `named`, and what they are compared with.
+    """The paper's six rows, with `further` all; or the row that is called `named`, or else those whose names contain
+    it, and what they are compared with.
 
     Raises:
         UserError: no row has such a name.
@@ -77,7 +82,7 @@ def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
     everything = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes())
     if not named:
         return everything if further else SIX
-    chosen = [row for row in everything if named in row.name]
+    chosen = [row for row in everything if row.name == named] or [row for row in everything if named in row.name]
     if not chosen:
         names = "\n  ".join(row.name for row in everything)
         raise UserError(f"rows: no row's name contains '{named}'; the rows are\n  {names}")

@@ -15,8 +15,8 @@ class Scale:
     expert_share: float = 0.05
     size: Size = field(default_factory=Size)
     steps: int = 1500
-    global_batch_tokens: int = 4096
-    pack_tokens: int = 4096
+    learned_tokens: int = 900
+    """Of a step, one pack, in every row: rows differ in how much of their conversations is answers."""
     context: int = 256
     lr: float = 2e-3
     workers: int = 1

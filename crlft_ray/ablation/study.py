@@ -57,7 +57,7 @@ def study_ablation(
     Raises:
         UserError: the folder holds another study, or cannot be used; no row is called so.
         Stopped: SIGTERM or SIGINT came; the same command goes on.
-        TrainingFailed: a row failed twice.
+        TrainingFailed: a row failed twice; the same call tries it again.
     """
     if "://" in output:
         raise UserError(f"output: {output} is not local; the ablation's files are small, keep them beside the driver")
@@ -136,6 +136,7 @@ def _run(arena: Arena, seeds: int) -> float:
         Search(tune, space, seed=0, first=1, steps=arena.scale.steps),
         arena.folder / "tracking" / "study",
         lambda journal, asked: Watcher(journal, "accuracy", asked, arena.ended),
+        again=True,
     )
     failed = {f"{log.values['row']}, seed {log.values['seed']}": log.error for log in logs if log.state == "failed"}
     if failed:
@@ -160,4 +161,5 @@ def _prepare(arena: Arena, seed: int) -> None:
             shutil.rmtree(part, ignore_errors=True)
             row.world_of(seed, scale.conversations, scale.expert_share).write(part)
             part.rename(world)
+        arena.keep_step_tokens(row, seed)
         prepare(arena.config_of(row, seed, shards=False))

@@ -13,7 +13,15 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
     """Accuracy of each row, and how far C-RLFT is ahead."""
     title = f"exact match on {ablation.split} problems, {ablation.seeds} seed(s), 95 % intervals"
     table = Table(title=title, title_justify="left")
-    for heading in ("row", "in distribution", "C-RLFT − row", "out of distribution", "C-RLFT − row", "paper"):
+    for heading in (
+        "row",
+        "in distribution",
+        "C-RLFT − row",
+        "out of distribution",
+        "C-RLFT − row",
+        "learned/step",
+        "paper",
+    ):
         table.add_column(heading, justify="left" if heading == "row" else "right")
     for row in ablation.rows:
         table.add_row(
@@ -22,6 +30,7 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
             _signed(row.behind["in"]) if row.name != row.against else "",
             _plain(row.accuracy["out"]),
             _signed(row.behind["out"]) if row.name != row.against else "",
+            f"{row.learned_tokens:.0f}",
             "" if row.paper is None else f"{row.paper:.1f}",
         )
     if ablation.wrong_condition:
@@ -31,6 +40,7 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
             _signed(ablation.wrong_behind["in"]),
             _plain(ablation.wrong_condition["out"]),
             _signed(ablation.wrong_behind["out"]),
+            "",
             "",
         )
     console.print(table)

@@ -11,12 +11,15 @@ from typing import Any
 
 from crlft_ray.ablation.answers import Learner, write_answers
 from crlft_ray.ablation.draw import Level, Split
+from crlft_ray.ablation.model import TEMPLATE
 from crlft_ray.ablation.problems import problems
 from crlft_ray.ablation.rows import CRLFT, Row
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.sources import SOURCES
+from crlft_ray.ablation.step_tokens import step_tokens
 from crlft_ray.config import Config, validate
 from crlft_ray.errors import TrainingFailed, UserError
+from crlft_ray.templates.tokenizer import load_chat_tokenizer
 from crlft_ray.tracking import Record
 from crlft_ray.tuning.journal import State
 from crlft_ray.tuning.trial import clean_up
@@ -62,17 +65,38 @@ class Arena:
         plain = "".join(letter if letter.isalnum() or letter in ".%" else "_" for letter in row)
         return self.folder / "rows" / f"{plain}-{seed}"
 
+    def keep_step_tokens(self, row: Row, seed: int) -> None:
+        """Counts how many tokens a step of the row has, once; its world and model must be there."""
+        file = self._step_tokens_file(row, seed)
+        if file.exists():
+            return
+        tokenizer = load_chat_tokenizer(str(self.model_folder(seed)), TEMPLATE, row.condition(row.best))
+        files = {name: self.world_folder(row, seed) / f"{name}.jsonl" for name in row.weights}
+        conditions = {name: row.condition(name) for name in row.weights}
+        count = step_tokens(files, conditions, tokenizer, self.scale.learned_tokens)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(f"{count}\n", encoding="utf-8")
+        part.replace(file)
+
+    def step_tokens(self, row: Row, seed: int) -> int:
+        """Tokens of a step of the row, one pack."""
+        return int(self._step_tokens_file(row, seed).read_text(encoding="utf-8"))
+
+    def _step_tokens_file(self, row: Row, seed: int) -> Path:
+        return self.shards_folder(row, seed) / "step_tokens.txt"
+
     def config_of(self, row: Row, seed: int, *, shards: bool = True) -> Config:
         """The row's config: that of its training, or without `shards` that which makes them."""
-        scale = self.scale
+        scale, tokens = self.scale, self.step_tokens(row, seed)
         output = self.row_folder(row.name, seed) if shards else self.shards_folder(row, seed)
         world = self.world_folder(row, seed)
         raw = {
             "model": str(self.model_folder(seed)),
             "output": str(output),
-            "template": "openchat",
+            "template": TEMPLATE,
             "classes": {
-                name: {"condition": name if row.conditioned else "", "weight": weight}
+                name: {"condition": row.condition(name), "weight": weight}
                 for name, weight in row.weights.items()
             },
             "infer_as": row.best,
@@ -80,12 +104,12 @@ class Arena:
                 "sources": [{"path": str(world / f"{name}.jsonl"), "class": name} for name in row.weights],
                 "holdout": 0.0,
                 "context": scale.context,
-                "pack_tokens": scale.pack_tokens,
+                "pack_tokens": tokens,
                 "shards": str(self.shards_folder(row, seed) / "shards") if shards else None,
             },
             "train": {
                 "workers": scale.workers, "threads_per_worker": scale.threads, "precision": "fp32",
-                "global_batch_tokens": scale.global_batch_tokens, "max_steps": scale.steps, "epochs": 100_000,
+                "global_batch_tokens": tokens, "max_steps": scale.steps, "epochs": 100_000,
                 "lr": scale.lr, "checkpoint_every": scale.steps, "seed": seed,
             },
             "evaluate": {"suites": []},
@@ -122,7 +146,7 @@ def run_row(asked: dict[str, Any], job: Arena) -> dict[str, Any]:
         "finished": True,
         "score": sum(inside) / len(inside),
         "step": trained.steps,
-        "tokens": trained.steps * job.scale.global_batch_tokens,
+        "tokens": trained.steps * job.step_tokens(row, seed),
         "seconds": time.monotonic() - began,
         "training_s": trained_s,
         "mlflow_run_id": trained.mlflow_run_id,

@@ -27,21 +27,22 @@ def scheduler_of(
         mode: "min" or "max".
         past: trials of the study's earlier starts.
     """
-    if kind == "none":
+    if kind == "none" or first >= steps:
         return FIFOScheduler()
     if kind == "asha":
-        # A trial that came to its last step must still write its export, so the last rung stops none.
-        made: TrialScheduler = AsyncHyperBandScheduler(
+        made: TrialScheduler = _Asha(
+            steps,
             time_attr="step",
             metric="score",
             mode=mode,
             max_t=steps,
-            grace_period=min(first, steps),
+            grace_period=first,
             reduction_factor=REDUCTION,
             stop_last_trials=False,
         )
     else:
-        made = MedianStoppingRule(
+        made = _Median(
+            steps,
             time_attr="step",
             metric="score",
             mode=mode,
@@ -53,6 +54,28 @@ def scheduler_of(
         )
     _replay(made, past)
     return made
+
+
+class _Sparing:
+    """Lets a trial that came to its last step write its export; for the others its final report counts."""
+
+    def __init__(self, steps: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._steps = steps
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """As the rule says, but at the end."""
+        if result["step"] >= self._steps:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(controller, trial, result))  # type: ignore[misc]
+
+
+class _Asha(_Sparing, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Successive halving."""
+
+
+class _Median(_Sparing, MedianStoppingRule):  # type: ignore[misc]
+    """The median rule."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._distributions = {key: _distribution(domain) for key, domain in space.items()}
         self._unfinished = [log for log in past if log.state == "running"]
-        self._count = len(past)
+        # Trials begin in another order than they were asked for, so that one with a lower number may be missing.
+        self._count = max((int(log.trial) for log in past), default=-1) + 1
         self._study = optuna.create_study(
             direction="minimize" if direction == "min" else "maximize",
             # Not the same numbers again after a restart.

@@ -18,6 +18,7 @@ from crlft_ray.registry.register import Registered, register
 from crlft_ray.shards.prepare import prepare, shards_folder
 from crlft_ray.storage import Place, beneath
 from crlft_ray.tracking import Dataset, Recorder, Run, RunSpec, tracking_uri
+from crlft_ray.tracking.store import shown
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
@@ -59,6 +60,7 @@ class Study:
             "winner": self.winner,
             "best_config": self.best_config,
             "mlflow_run_id": self.mlflow_run_id,
+            "tracking_uri": shown(self.tracking_uri),
             "registered": self.registered.to_dict() if self.registered else None,
         }
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ def run_trials(
     search: Search,
     folder: Path,
     watcher: Callable[[Journal, StopAsked], Any],
+    *,
+    again: bool = False,
 ) -> list[TrialLog]:
     """Runs what is left of a study's trials; `job` is given to each.
 
@@ -50,6 +52,7 @@ def run_trials(
         trainable: of a trial's config for Tune (see `StudySearcher`) and `job`; gives the last report.
         folder: local folder of the journal.
         watcher: makes the Tune callback that keeps the journal.
+        again: trials that failed in an earlier call are run once more; otherwise that is their result.
 
     Raises:
         Stopped: SIGTERM or SIGINT came; the same call goes on.
@@ -59,6 +62,8 @@ def run_trials(
     tune = search.tune
     journal = Journal(folder / "trials.jsonl")
     past = journal.trials()
+    if again:
+        past = {name: replace(log, state="running") if log.state == "failed" else log for name, log in past.items()}
     ended = sum(log.state != "running" for log in past.values())
     asked = StopAsked()
     stopper = BudgetStopper(tune.budget, past, folder / "time.json", asked)

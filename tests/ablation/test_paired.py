@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from crlft_ray.ablation.paired import accuracy, difference
 
@@ -50,3 +51,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         found = accuracy(_rights(0.6, seeds=1, problems=150))
         covered += found.low <= 0.6 <= found.high
     assert covered >= 51
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_it_covers_the_truth_with_few_seeds_that_differ(seeds: int) -> None:
+    """Seeds' accuracies around 0.5; what many of them would give is the truth."""
+    rng = np.random.default_rng(seeds)
+    covered = 0
+    for _ in range(100):
+        accuracies_S = np.clip(rng.normal(0.5, 0.08, seeds), 0, 1)
+        found = accuracy((rng.random((seeds, 200)) < accuracies_S[:, None]).astype(float))
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= 90

@@ -18,7 +18,7 @@ from crlft_ray.errors import UserError
 ROWS = tuple(row for row in SIX if row.name in (CRLFT, EVERYTHING))
 SCALE = Scale(
     conversations=600, expert_share=0.2, size=Size(hidden=32, layers=2, heads=2, intermediate=64), steps=3,
-    global_batch_tokens=2048, pack_tokens=1024, at_once=2,
+    learned_tokens=300, at_once=2,
 )  # fmt: skip
 LEVELS = {"in": 12, "longer": 12, "phrasing": 12}
 
@@ -58,7 +58,7 @@ def test_every_row_is_trained_alike_and_asked_everything(ablation: Ablation) -> 
     for row, name in zip(ablation.rows, ("C_RLFT-0", "plain_SFT_on_everything-0"), strict=True):
         output = folder / "rows" / name
         result = json.loads((output / "result.json").read_text())
-        assert (result["steps"], result["packs_consumed"]) == (3, 6)
+        assert (result["steps"], result["packs_consumed"]) == (3, 3)
         answers = [json.loads(line) for line in (output / "answers.jsonl").read_text().splitlines()]
         assert [answer["level"] for answer in answers] == ["in"] * 12 + ["longer"] * 12 + ["phrasing"] * 12
         inside = [answer["right"] for answer in answers if answer["level"] == "in"]

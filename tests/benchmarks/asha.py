@@ -27,6 +27,7 @@ from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.study import ranked, tune
 
 SHARE_BAR = 0.6
+_STEP_TOKENS = 4096
 
 
 def config(scratch: Path, scheduler: str, trials: int, steps: int) -> Config:
@@ -39,11 +40,11 @@ def config(scratch: Path, scheduler: str, trials: int, steps: int) -> Config:
         "infer_as": "expert",
         "data": {
             "sources": [{"path": str(scratch / f"world/{name}.jsonl"), "class": name} for name in ("expert", "weak")],
-            "holdout": 0.05, "context": FULL.context, "pack_tokens": FULL.pack_tokens,
+            "holdout": 0.05, "context": FULL.context, "pack_tokens": _STEP_TOKENS,
         },
         "train": {
             "workers": 1, "threads_per_worker": 1, "precision": "fp32", "lr": FULL.lr,
-            "global_batch_tokens": FULL.global_batch_tokens, "max_steps": steps, "epochs": 100_000,
+            "global_batch_tokens": _STEP_TOKENS, "max_steps": steps, "epochs": 100_000,
             "checkpoint_every": steps,
         },
         "evaluate": {"suites": [], "every": steps // 9, "heldout": 100},
@@ -88,7 +89,9 @@ def _report(studies: dict[str, list[TrialLog]], best: dict[str, TrialLog], noise
     table = Table(title="held-out loss of the expert's conversations", title_justify="left")
     for heading in ("weight", "none: step", "loss", "asha: step", "loss"):
         table.add_column(heading, justify="right")
-    for without, stopped in zip(studies["none"], studies["asha"], strict=True):
+    by_name = {each: {log.trial: log for log in trials} for each, trials in studies.items()}
+    for name, without in sorted(by_name["none"].items()):
+        stopped = by_name["asha"][name]
         assert without.values == stopped.values
         cells = [cell for log in (without, stopped) for cell in (str(log.step), f"{log.score:.4f}")]
         table.add_row(f"{without.values['classes.weak.weight']:.4f}", *cells)

@@ -21,15 +21,19 @@ class _Trial:
         self.trial_id = trial_id
 
 
+_DONE = 10
+"""What `_steps_of` gives for a trial that was not stopped."""
+
+
 def _steps_of(scheduler: TrialScheduler, name: str, loss: float) -> int:
-    """How far a trial of a constant loss comes."""
+    """The step at which a trial of a constant loss is stopped."""
     trial: Any = _Trial(name)
     scheduler.on_trial_add(None, trial)
     for step in range(1, 10):
         if scheduler.on_trial_result(None, trial, {"step": step, "score": loss}) == TrialScheduler.STOP:
             return step
     scheduler.on_trial_complete(None, trial, {"step": 9, "score": loss})
-    return 9
+    return _DONE
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])
@@ -37,19 +41,33 @@ def test_a_bad_trial_is_stopped_and_a_good_one_is_not(kind: Literal["asha", "med
     """Also by what only an earlier start of the study has seen."""
     scheduler = scheduler_of(kind, first=1, steps=9, mode="min", past=FINISHED)
     assert _steps_of(scheduler, "bad", 2.0) < 9
-    assert _steps_of(scheduler, "good", 0.5) == 9
+    assert _steps_of(scheduler, "good", 0.5) == _DONE
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])
 def test_without_a_past_the_first_one_goes_on(kind: Literal["asha", "median"]) -> None:
-    assert _steps_of(scheduler_of(kind, first=1, steps=9, mode="min", past={}), "bad", 2.0) == 9
+    assert _steps_of(scheduler_of(kind, first=1, steps=9, mode="min", past={}), "bad", 2.0) == _DONE
 
 
 def test_no_scheduler_stops_nothing() -> None:
-    assert _steps_of(scheduler_of("none", first=1, steps=9, mode="min", past=FINISHED), "bad", 9.0) == 9
+    assert _steps_of(scheduler_of("none", first=1, steps=9, mode="min", past=FINISHED), "bad", 9.0) == _DONE
 
 
 def test_the_direction_counts() -> None:
     scheduler = scheduler_of("asha", first=1, steps=9, mode="max", past=FINISHED)
     assert _steps_of(scheduler, "low", 0.5) < 9
-    assert _steps_of(scheduler, "high", 2.0) == 9
+    assert _steps_of(scheduler, "high", 2.0) == _DONE
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_whoever_came_to_the_last_step_may_write_its_export(kind: Literal["asha", "median"]) -> None:
+    scheduler = scheduler_of(kind, first=1, steps=9, mode="min", past=FINISHED)
+    late: Any = _Trial("late")
+    scheduler.on_trial_add(None, late)
+    # The 9th step would be ASHA's third rung.
+    assert scheduler.on_trial_result(None, late, {"step": 9, "score": 5.0}) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_a_trial_of_fewer_steps_than_the_first_judgement_is_not_stopped(kind: Literal["asha", "median"]) -> None:
+    assert _steps_of(scheduler_of(kind, first=9, steps=9, mode="min", past=FINISHED), "bad", 9.0) == _DONE

@@ -58,6 +58,12 @@ def test_trials_that_were_cut_off_come_first() -> None:
     searcher.on_trial_complete("b", {"score": 2.5, "step": 4})
 
 
+def test_names_are_new_where_a_later_trial_began_first() -> None:
+    """000 was asked for, but the driver died before it began."""
+    searcher = StudySearcher(WEIGHT, "random", "min", 0, [TrialLog("001", {"weight": 0.02}, "running", [])])
+    assert [searcher.suggest(id)["trial"] for id in "abc"] == ["001", "002", "003"]
+
+
 def test_tpe_learns_from_the_past() -> None:
     """After 30 trials in which small weights are best, most new ones are small; a random search knows nothing."""
     weights = [10 ** (-2 + 2 * n / 29) for n in range(30)]
