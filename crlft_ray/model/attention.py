@@ -70,7 +70,8 @@ def packed_attention(
     assert attention_mask is None
     if s_aux is not None or softcap is not None:
         raise UserError("model: it has attention sinks or soft caps, which packed training does not reproduce")
-    if q_1NTH.is_cuda:
+    # Flash attention knows no fp32.
+    if q_1NTH.is_cuda and q_1NTH.dtype != torch.float32:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
     lengths: list[int] = cu_seq_lens_q.diff().tolist()
     if q_1NTH.dtype == torch.bfloat16:

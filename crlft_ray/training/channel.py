@@ -12,8 +12,9 @@ class Channel:
     """An actor beside the driver: the driver asks for a stop, workers say what a person should read."""
 
     def __init__(self) -> None:
-        self._stop = False
+        self._stop = self._given_up = False
         self._lines: list[str] = []
+        self._workers: list[Any] = []
 
     def ask_to_stop(self) -> None:
         """The run is to write a checkpoint after the current step, and end."""
@@ -22,6 +23,16 @@ class Channel:
     def stop_asked(self) -> bool:
         """Whether the driver asked."""
         return self._stop
+
+    def join(self, worker: Any) -> bool:
+        """A worker begins, and gives its handle; whether the run still wants it."""
+        self._workers.append(worker)
+        return not self._given_up
+
+    def give_up(self) -> list[Any]:
+        """The driver will not wait for the run's end: all workers there have been, to be killed; none may begin."""
+        self._given_up = True
+        return self._workers
 
     def say(self, line: str) -> None:
         """A line for the person who watches the run."""

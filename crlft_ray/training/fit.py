@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from threading import Event, Thread
 from typing import Any
 
 from crlft_ray.device import backend, uses_gpu, worker_environment
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _STARTS = 60
 """Attempts, of a minute each, to get all workers started: so long a lost node may take to come back."""
+_GIVE_UP_S = 10.0
 _RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own state beside the checkpoints, which are ours."""
 
@@ -33,38 +35,82 @@ def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] 
     Raises:
         Stopped: after SIGTERM or SIGINT, and a checkpoint.
         TrainingFailed, UserError: the run cannot go on.
+        KeyboardInterrupt: after a second signal, at once.
     """
-    import ray
+    from ray.exceptions import RayError
 
     steps = planned_steps(job.config, job.order)
-    with (
-        ThreadPoolExecutor(1, "crlft-fit") as pool,
-        Progress(steps, job.config.class_names) as progress,
-        stop_signals() as asked,
-    ):
+    with Progress(steps, job.config.class_names) as progress, stop_signals() as asked:
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
-        fitting: Future[dict[str, Any]] = pool.submit(_fit_trainer, job)
-        told, said, position, nudge = False, 0, 0, Nudge()
-        ended = False
-        while not ended:
-            ended = bool(wait([fitting], timeout=0.5).done)
-            lease.check()
-            if asked.is_set() and not told:
-                told = True
-                log.info("stopping after the current step, with a checkpoint; ask again to stop at once")
-                job.channel.ask_to_stop.remote()
-            lines = ray.get(job.channel.said_since.remote(said))
-            said += len(lines)
-            for line in lines:
-                log.info("%s", line)
-            latest = ray.get(job.recorder.latest.remote())
-            progress.show(latest["step"], latest["metrics"])
-            nudge.heard(latest["step"])
-            if on_records is not None:
-                history = ray.get(job.recorder.history_since.remote(position))
-                position = history.position
-                on_records(history.records)
+        fitting = _beside(lambda: _fit_trainer(job))
+        try:
+            _watch(job, fitting, lease, progress, asked, on_records)
+        except RayError as error:
+            _give_up(job)
+            raise TrainingFailed(f"a process beside the training is gone: {first_cause(error)}") from error
+        except BaseException:
+            _give_up(job)
+            raise
     return _checked(fitting.result(), steps)
+
+
+def _watch(
+    job: TrainJob,
+    fitting: Future[dict[str, Any]],
+    lease: Lease,
+    progress: Progress,
+    asked: Event,
+    on_records: Callable[[list[Record]], None] | None,
+) -> None:
+    """Shows what comes from the workers until they end."""
+    import ray
+
+    told, said, position, nudge = False, 0, 0, Nudge()
+    ended = False
+    while not ended:
+        ended = bool(wait([fitting], timeout=0.5).done)
+        lease.check()
+        if asked.is_set() and not told:
+            told = True
+            log.info("stopping after the current step, with a checkpoint; ask again to stop at once")
+            job.channel.ask_to_stop.remote()
+        lines = ray.get(job.channel.said_since.remote(said))
+        said += len(lines)
+        for line in lines:
+            log.info("%s", line)
+        latest = ray.get(job.recorder.latest.remote())
+        progress.show(latest["step"], latest["metrics"])
+        nudge.heard(latest["step"])
+        if on_records is not None:
+            history = ray.get(job.recorder.history_since.remote(position))
+            position = history.position
+            on_records(history.records)
+
+
+def _beside(work: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
+    """Runs in a thread that nobody has to wait for, not even the interpreter at its end."""
+    future: Future[dict[str, Any]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True, name="crlft-fit").start()
+    return future
+
+
+def _give_up(job: TrainJob) -> None:
+    """Ends the workers at once: the folder may be another run's by now."""
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        for worker in ray.get(job.channel.give_up.remote(), timeout=_GIVE_UP_S):
+            ray.kill(worker)
+    except RayError as error:
+        log.warning("the workers could not be ended (%s); they end with this process", first_cause(error))
 
 
 def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from crlft_ray.tracking import (
     RunSpec,
     mlflow_environment,
     plot_curves,
+    read_records,
     tracking_uri,
 )
 from crlft_ray.tracking.store import shown
@@ -66,12 +67,24 @@ class Tracked:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        import ray
-
-        records: list[Record] = ray.get(self.recorder.history_since.remote(0)).records
+        records = self._end_recorder()
         for record in records:
             self.last_metrics.update(record.metrics)
-        delivery: Delivery = ray.get(self.recorder.close.remote())
+        self._log_artifacts(records)
+        stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
+        self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+
+    def _end_recorder(self) -> list[Record]:
+        """All metrics of the run."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            records: list[Record] = ray.get(self.recorder.history_since.remote(0)).records
+            delivery: Delivery = ray.get(self.recorder.close.remote())
+        except RayError:
+            log.warning("tracking: the recorder is gone; what it had not sent waits in %s", self.run.folder)
+            return read_records(tracking_folder(self._config) / "metrics.jsonl")
         ray.kill(self.recorder)
         if not delivery.complete:
             # The actor's own warning is in its log, which nobody reads.
@@ -84,9 +97,7 @@ class Tracked:
                 self.run.folder,
                 delivery.lost,
             )
-        self._log_artifacts(records)
-        stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
-        self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+        return records
 
     def _log_artifacts(self, records: list[Record]) -> None:
         folder = tracking_folder(self._config)

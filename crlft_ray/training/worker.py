@@ -55,6 +55,10 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
     A run that cannot go on returns `failed` with the reason: an exception would be retried by Ray Train.
     """
     began = time.time()
+    import ray
+
+    if not ray.get(job.channel.join.remote(ray.get_runtime_context().current_actor)):
+        return {"failed": "the run was given up", "user_error": False}
     prepare_process(job.config)
     from crlft_ray.checkpoints.resume import NoneUsable, find_resumption, load
     from crlft_ray.model.find import model_folder

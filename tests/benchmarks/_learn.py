@@ -126,8 +126,11 @@ def engine(run: Config) -> list[float]:
     return seconds[1:]
 
 
-def bare(run: Config) -> list[float]:
-    """By a plain loop over the same packs with the same model, attention, loss and optimizer; no framework."""
+def bare(run: Config, *, rounded: bool = False) -> list[float]:
+    """By a plain loop over the same packs with the same model, attention, loss and optimizer; no framework.
+
+    Weights and sums of gradients are kept in fp32 beside the model's bf16, as ZeRO-3 does; `rounded`: in bf16 alone.
+    """
     import torch
 
     from crlft_ray.device import with_precision
@@ -141,7 +144,10 @@ def bare(run: Config) -> list[float]:
     model = load_model(model_path(run), run.train.precision)
     add_tokens(model, chat_tokenizer(run))
     packed = PackedModel(model).train()
-    optimizer = torch.optim.AdamW(packed.parameters(), lr=1e-5, fused=True)
+    parameters: list[torch.Tensor] = list(packed.parameters())
+    beside = not rounded and run.train.precision != "fp32"
+    kept = [parameter.detach().float().requires_grad_() for parameter in parameters] if beside else parameters
+    optimizer = torch.optim.AdamW(kept, lr=1e-5, fused=True)
     weights = torch.tensor(run.class_weights())
     seconds = []
     for packs in _packs_of_steps(run):
@@ -150,11 +156,24 @@ def bare(run: Config) -> list[float]:
         total = sum(float(batch.weights_L(weights).sum()) for batch in batches)
         for batch in batches:
             ((packed(batch) * batch.weights_L(weights)).sum() / total).backward()
-        torch.nn.utils.clip_grad_norm_(packed.parameters(), 1.0)
+            if beside:
+                _add_gradients(parameters, kept)
+        torch.nn.utils.clip_grad_norm_(kept, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        if beside:
+            with torch.no_grad():
+                for parameter, exact in zip(parameters, kept, strict=True):
+                    parameter.copy_(exact)
         seconds.append(time.perf_counter() - began)
     return seconds[1:]
+
+
+def _add_gradients(parameters: Sequence[Any], kept: Sequence[Any]) -> None:
+    """Moves them from the model to the fp32 weights."""
+    for parameter, exact in zip(parameters, kept, strict=True):
+        gradient, parameter.grad = parameter.grad, None
+        exact.grad = gradient.float() if exact.grad is None else exact.grad.add_(gradient)
 
 
 def limit(run: Config) -> list[float]:
@@ -201,10 +220,11 @@ def _matrix_rate(tokens: int, products: Sequence[tuple[int, int]], dtype: Any) -
     flop, seconds = 0.0, 0.0
     for inputs, outputs in set(products):
         x, w = torch.randn(tokens, inputs, dtype=dtype), torch.randn(inputs, outputs, dtype=dtype)
-        x @ w
+        # Into memory that is there: a model's products do not wait for the kernel to map their results.
+        result = x @ w
         began = time.perf_counter()
         for _ in range(5):
-            x @ w
+            torch.mm(x, w, out=result)
         count = products.count((inputs, outputs))
         seconds += (time.perf_counter() - began) / 5 * count
         flop += 2.0 * tokens * inputs * outputs * count

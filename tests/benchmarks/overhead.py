@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from crlft_ray.config import Config  # noqa: E402
+from crlft_ray.device import worker_environment  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
@@ -47,7 +49,11 @@ def main() -> None:
                 output = _learn.new_output(scratch, f"{number}-{name}")
                 command = [sys.executable, __file__, "--only", name, "--output", str(output)]
                 command += ["--steps", str(arguments.steps)]
-                done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
+                # What Ray gives our workers is given to all.
+                environment = os.environ | worker_environment(_learn.config(str(output), arguments.steps, workers=1))
+                done = subprocess.run(
+                    command, cwd=ROOT, env=environment, check=True, timeout=1800, stdout=subprocess.PIPE, text=True
+                )
                 for row, values in json.loads(done.stdout.splitlines()[-1]).items():
                     found[row] += values
     median = medians(found)

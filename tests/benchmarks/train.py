@@ -4,8 +4,9 @@
 
 All learn SmolLM2-135M on the same conversations, on two cores, in turn, in processes of their own; bf16, or fp32 on
 CPUs that cannot multiply bf16; 16,384 tokens a step. `chitchat` are the chitchat conversations, `short` its single
-exchanges. The bare loop has the same packs, attention, loss and optimizer, and no framework; `engine` is ZeRO-3 without
-Ray. TRL runs in an environment of its own, packed both ways and padded. Padding does not count as tokens.
+exchanges. The bare loop has the same packs, attention, loss and optimizer, with fp32 weights beside the model's, and no
+framework; once more it has bf16 weights alone. `engine` is ZeRO-3 without Ray. TRL runs in an environment of its own,
+packed both ways and padded. Padding does not count as tokens.
 Bars: one worker ≥ 0.97 of the bare loop, ≥ 3 × TRL packed, ≥ 4 × padded, at least half of the matrix rate; two workers
 and four (of one thread each) ≥ 0.9 of one.
 """
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from crlft_ray.config import Config  # noqa: E402
+from crlft_ray.device import worker_environment  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
@@ -34,6 +38,7 @@ ROWS = {
     "four": "4 ZeRO-3 workers × 1 thread",
     "engine": "ZeRO-3 without Ray × 2 threads",
     "bare": "bare loop × 2 threads",
+    "rounded": "bare loop, weights in bf16 alone",
     "trl-bfd": "TRL, packed (bfd)",
     "trl-wrapped": "TRL, packed (wrapped)",
     "trl-padded": "TRL, padded",
@@ -53,7 +58,7 @@ def main() -> None:
     parser.add_argument("--pack-tokens", type=int, default=_learn.PACK_TOKENS)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--rows", default=",".join(ROWS), help=", ".join(ROWS))
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -89,6 +94,7 @@ def _config(output: str, arguments: argparse.Namespace, workers: int = 1) -> Con
 def _tokens_per_s(row: str, run: Config) -> list[float]:
     rows: dict[str, Callable[[Any], list[float]]] = {
         "engine": _learn.engine, "bare": _learn.bare, "limit": _learn.limit,
+        "rounded": partial(_learn.bare, rounded=True),
     }  # fmt: skip
     seconds = rows.get(row, _learn.whole)(run)
     return [tokens / each for tokens, each in zip(_learn.tokens_of_steps(run)[1:], seconds, strict=True)]
@@ -101,7 +107,11 @@ def _measure(name: str, folder: str, scratch: str, arguments: argparse.Namespace
     command += ["--pack-tokens", str(arguments.pack_tokens)]
     if name.startswith("trl-"):
         command = _trl_command(name.removeprefix("trl-"), output, scratch, arguments)
-    done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
+    # What Ray gives our workers is given to all.
+    environment = os.environ | worker_environment(_config(output, arguments))
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, timeout=1800, stdout=subprocess.PIPE, text=True
+    )
     return list(map(float, json.loads(done.stdout.splitlines()[-1])))
 
 

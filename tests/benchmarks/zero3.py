@@ -1,11 +1,12 @@
 """Where a ZeRO-3 step goes, rank by rank: gathering weights, reducing gradients, computing, the optimizer, waiting.
 
-    python tests/benchmarks/zero3.py [--workers 2] [--steps 2] [--model NAME] [--gpus]
+    python tests/benchmarks/zero3.py [--workers 2,4] [--steps 2] [--model NAME] [--pack-tokens 2048]
+        [--batch-tokens 16384] [--gpus]
 
-SmolLM2-135M learns chitchat conversations, 16,384 tokens a step, by the engine and the step of `crlft train` in Ray
-Train workers, without streaming, tracking or checkpoints. On CPUs one more step runs under Python's profiler, whose
-cost is not in the tokens/s. With --gpus, on a machine that has them: tokens/s and memory of each GPU, the share of the
-matrix units' rate that is used (MFU), and the share of the GPU's time that its communication kernels take.
+SmolLM2-135M learns chitchat conversations by the engine and the step of `crlft train` in Ray Train workers, without
+streaming, tracking or checkpoints. On CPUs one more step runs under Python's profiler, whose cost is not in the
+tokens/s. With --gpus, on a machine that has them: tokens/s and memory of each GPU, the share of the matrix units' rate
+that is used (MFU), and the share of the GPU's time that its communication kernels take.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from crlft_ray.config import Config  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import report  # noqa: E402
 
+_COORDINATOR = "deepspeed/runtime/zero/partitioned_param_coordinator.py"
 PARTS = {
-    "gathering weights": ("fetch_sub_module", "release_sub_module"),
-    "reducing gradients": ("__reduce_and_partition_ipg_grads",),
-    "optimizer": ("step",),
-    "sums over ranks": ("all_reduce",),
+    "gathering weights": ((_COORDINATOR, "fetch_sub_module"), (_COORDINATOR, "release_sub_module")),
+    "reducing gradients": (("deepspeed/runtime/zero/stage3.py", "__reduce_and_partition_ipg_grads"),),
+    "optimizer": (("deepspeed/runtime/engine.py", "step"),),
+    "sums over ranks": (("torch/distributed/distributed_c10d.py", "all_reduce"),),
 }
 """Functions of DeepSpeed and torch, by whose total time a part is measured."""
 
@@ -37,23 +39,40 @@ PARTS = {
 def main() -> None:
     """Prepares, trains, and prints a rank's parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", default="2,4")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--pack-tokens", type=int, default=_learn.PACK_TOKENS)
+    parser.add_argument("--batch-tokens", type=int, default=_learn.BATCH_TOKENS)
     parser.add_argument("--gpus", action="store_true")
     arguments = parser.parse_args()
-    from ray.train import ScalingConfig
+    from crlft_ray.ray_session import connect
+
+    connect()
+    for workers in map(int, arguments.workers.split(",")):
+        ranks = _measured(workers, arguments)
+        for name in ranks[0]:
+            print(f"{name}: {', '.join(f'{rank[name]:.4g}' for rank in ranks)}")
+        found = {name: [rank[name] for rank in ranks] for name in ranks[0]}
+        parts = {name: values for name, values in found.items() if name.endswith(", s")}
+        report(f"zero3-{workers}", f"a step of {workers} ranks", "s", parts, more={"ranks": found})
+
+
+def _measured(workers: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
+    """Every rank's figures."""
+    from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from crlft_ray.device import backend, with_precision
-    from crlft_ray.ray_session import connect
+    from crlft_ray.device import backend, with_precision, worker_environment
     from crlft_ray.shards.prepare import prepare
     from crlft_ray.training.cluster import worker_resources
     from crlft_ray.training.process_group import GroupConfig
 
-    connect()
     with tempfile.TemporaryDirectory() as scratch:
-        run = _learn.config(f"{scratch}/first", arguments.steps + 2, workers=arguments.workers)
+        run = _learn.config(
+            f"{scratch}/first", arguments.steps + 2, workers=workers, pack_tokens=arguments.pack_tokens,
+            batch_tokens=arguments.batch_tokens,
+        )  # fmt: skip
         changes: dict[str, Any] = {"model": arguments.model}
         if arguments.gpus:
             changes["train"] = run.train.model_copy(update={"resources_per_worker": {"GPU": 1}})
@@ -63,15 +82,13 @@ def main() -> None:
             _worker,
             train_loop_config={"run": run},
             torch_config=GroupConfig(backend=backend(run)),
-            scaling_config=ScalingConfig(arguments.workers, arguments.gpus, worker_resources(run)),
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=arguments.gpus, resources_per_worker=worker_resources(run)
+            ),
+            run_config=RunConfig(worker_runtime_env={"env_vars": worker_environment(run)}, storage_path=scratch),
         )
         ranks: list[dict[str, float]] = trainer.fit().return_value
-    for name in ranks[0]:
-        print(f"{name}: {', '.join(f'{rank[name]:.4g}' for rank in ranks)}")
-    parts = [name for name in ranks[0] if name.endswith(", s")]
-    report(
-        "zero3", f"a step of {arguments.workers} ranks", "s", {name: [rank[name] for rank in ranks] for name in parts}
-    )
+        return ranks
 
 
 def _worker(job: dict[str, Any]) -> list[dict[str, float]]:
@@ -141,13 +158,13 @@ def _cpu_parts(step: Callable[[], int]) -> Mapping[str, float]:
     waited = time.perf_counter() - ended
     functions = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     found = {"whole, s": seconds, "waiting for the others at its end, s": waited}
-    for part, names in PARTS.items():
-        # The engine's step calls the optimizer's: the longest is the outer one.
-        each = [
-            max((total for (_, _, function), (*_, total, _) in functions.items() if function == name), default=0.0)
-            for name in names
-        ]
-        found[f"{part}, s"] = sum(each)
+    for part, measured in PARTS.items():
+        found[f"{part}, s"] = sum(
+            total
+            for (file, _, function), (*_, total, _) in functions.items()
+            if any(file.endswith(place) and function == name for place, name in measured)
+        )
+    assert all(found[f"{part}, s"] > 0 for part in PARTS), found
     found["forward and backward, s"] = seconds - sum(found[f"{part}, s"] for part in PARTS)
     return found
 

@@ -126,3 +126,17 @@ def test_two_trainings_at_once(new_run: NewRun) -> None:
         said = loser.log.read_text()  # type: ignore[attr-defined]
         assert "is being written by another run" in said
         assert winner.wait(120) == 0, winner.log.read_text()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.long
+def test_a_training_whose_folder_is_taken_over_ends_at_once(new_run: NewRun) -> None:
+    config, output = new_run(epochs=2000)
+    with runs.started(config) as process:
+        runs.wait_for(lambda: runs.steps_seen(output) >= 2)
+        _elsewhere(output, {"id": "a run on another cluster"})
+        assert process.wait(60) == 1, process.log.read_text()  # type: ignore[attr-defined]
+        said = process.log.read_text()  # type: ignore[attr-defined]
+    assert "taken over" in said
+    assert "Traceback" not in said

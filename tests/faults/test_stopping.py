@@ -32,3 +32,17 @@ def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, finished:
     assert run.info.status == "FINISHED"
     assert runs.weights(output) == runs.weights(finished.output)
     assert runs.curve(output) == runs.curve(finished.output)
+
+
+def test_asked_again_it_ends_at_once(new_run: NewRun) -> None:
+    config, output = new_run(checkpoint_every=1000, epochs=2000)
+    with runs.started(config) as process:
+        runs.wait_for(lambda: runs.steps_seen(output) >= 2)
+        process.send_signal(signal.SIGINT)
+        runs.wait_for(lambda: "ask again to stop at once" in process.log.read_text())  # type: ignore[attr-defined]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, process.log.read_text()  # type: ignore[attr-defined]
+        said = process.log.read_text()  # type: ignore[attr-defined]
+    assert "Traceback" not in said
+    (run,) = runs.all_runs(f"sqlite:///{output / 'mlflow.db'}")
+    assert run.info.status == "KILLED"
