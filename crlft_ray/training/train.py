@@ -27,7 +27,7 @@ from crlft_ray.training.cluster import beside_driver, check_capacity, worker_res
 from crlft_ray.training.earlier import check_earlier, earlier_config, start_over
 from crlft_ray.training.fit import fit
 from crlft_ray.training.schedule import peak_lr, weight_shares
-from crlft_ray.training.tracked import Tracked
+from crlft_ray.training.tracked import Tracked, tracking_folder
 from crlft_ray.training.worker import TrainJob
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,8 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     asked_at = time.time()
     read_manifest(shards_folder(config))
     with owned(config.output) as lease:
+        if (tracking_folder(config) / "study").exists():
+            raise UserError(f"output: {config.output} holds a study; give the training a folder of its own")
         if fresh:
             start_over(config)
         config = with_precision(config, earlier_config(config))

@@ -13,6 +13,7 @@ from crlft_ray.shards.manifest import Manifest
 from crlft_ray.tracking.spool import replace_text
 from crlft_ray.training.cluster import room_for, worker_resources
 from crlft_ray.training.schedule import order_of, planned_steps
+from crlft_ray.training.tracked import tracking_folder
 
 _MEASUREMENTS = 9
 """Of the held-out loss in a trial, where the config does not say how often; ASHA's rungs are at 1/9, 1/3 and all."""
@@ -74,6 +75,17 @@ def check_room(config: Config) -> None:
             f"tune.at_once: {config.tune.at_once} trials of {config.train.least_workers} workers each do not fit: the "
             f"cluster has room for {room} workers; lower tune.at_once or train.workers, or add nodes"
         )
+
+
+def check_no_training(config: Config) -> None:
+    """A study and a training would go on with each other's run in MLflow.
+
+    Raises:
+        UserError: the output folder holds a training.
+    """
+    tracking = tracking_folder(config)
+    if (tracking / "run.json").exists() and not (tracking / "study").exists():
+        raise UserError(f"output: {config.output} holds a training; give the study a folder of its own")
 
 
 def check_same_study(now: dict[str, Any], folder: Path, output: str, remedy: str = "") -> None:

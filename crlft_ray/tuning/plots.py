@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.journal import State, TrialLog
 from crlft_ray.tuning.space import Domain
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Z = 1.96
+_STATES: Mapping[State, tuple[str, str]] = {
+    "finished": ("o", "C0"), "stopped early": ("v", "0.6"), "failed": ("x", "C3"), "running": ("s", "C2"),
+}  # fmt: skip
+"""Marker and colour; one that still "runs" was cut off by the study's budget."""
 
 
 def plot_study(
@@ -44,15 +48,13 @@ def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, fo
     figure, axes = _figure()
     numeric = all(map(_is_number, domain.values))
     labels = sorted({str(log.values[key]) for log in logs})
-    for state, marker, colour in (("finished", "o", "C0"), ("stopped early", "v", "0.6"), ("failed", "x", "C3")):
-        chosen = [log for log in logs if log.state == state]
-        if not chosen:
-            continue
+    for state, chosen in _by_state(logs).items():
+        marker, colour = _STATES[state]
         places = [log.values[key] if numeric else labels.index(str(log.values[key])) for log in chosen]
-        errors = [_Z * error if math.isfinite(error := log.last.get("se") or math.nan) else 0.0 for log in chosen]
         axes.errorbar(
-            places, [log.score for log in chosen], yerr=errors, fmt=marker, color=colour, capsize=3, label=state
-        )
+            places, [log.score for log in chosen], yerr=[_Z * _error(log) for log in chosen], fmt=marker, color=colour,
+            capsize=3, label=_label(state),
+        )  # fmt: skip
     if domain.kind == "loguniform":
         axes.set_xscale("log")
     if domain.kind in ("loguniform", "uniform"):
@@ -60,7 +62,7 @@ def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, fo
     if not numeric:
         axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(key)
-    axes.set_ylabel(f"{metric}, 95 % interval" if any("se" in log.last for log in logs) else metric)
+    axes.set_ylabel(f"{metric}, 95 % interval" if any(math.isfinite(_error(log)) for log in logs) else metric)
     axes.set_title("Each trial's last measurement", loc="left", fontweight="bold")
     axes.legend(frameon=False)
     return _save(figure, folder / f"{key.replace('/', '_')}.png")
@@ -68,22 +70,22 @@ def _against(logs: Sequence[TrialLog], key: str, domain: Domain, metric: str, fo
 
 def _history(logs: Sequence[TrialLog], metric: str, direction: str, folder: Path) -> Path:
     figure, axes = _figure()
-    finished = [log.state == "finished" for log in logs]
-    numbers = list(range(1, len(logs) + 1))
-    for done, marker, label in ((True, "o", "finished"), (False, "v", "stopped early")):
-        chosen = [number for number, is_done in zip(numbers, finished, strict=True) if is_done is done]
-        if chosen:
-            axes.plot(chosen, [logs[n - 1].score for n in chosen], marker, color="C0" if done else "0.6", label=label)
+    logs = sorted(logs, key=_number)
+    for state, chosen in _by_state(logs).items():
+        marker, colour = _STATES[state]
+        axes.plot(
+            [_number(log) for log in chosen], [log.score for log in chosen], marker, color=colour, label=_label(state)
+        )
     better = min if direction == "min" else max
     best: list[float] = []
-    for log, done in zip(logs, finished, strict=True):
-        so_far = best[-1] if best else math.nan
+    for log in logs:
+        so_far, done = best[-1] if best else math.nan, log.state == "finished"
         best.append(log.score if done and math.isnan(so_far) else better(so_far, log.score) if done else so_far)
-    axes.step(numbers, best, where="post", color="C1", label="best so far")
+    axes.step([_number(log) for log in logs], best, where="post", color="C1", label="best so far")
     axes.set_xlabel("trial")
     axes.set_ylabel(metric)
     axes.set_title("History of the study", loc="left", fontweight="bold")
-    axes.set_xlim(0.5, len(logs) + 0.5)
+    axes.set_xlim(_number(logs[0]) - 0.5, _number(logs[-1]) + 0.5)
     axes.legend(frameon=False)
     return _save(figure, folder / "history.png")
 
@@ -104,13 +106,31 @@ def _curves(logs: Sequence[TrialLog], space: Mapping[str, Domain], metric: str, 
         steps, scores = zip(*log.curve, strict=True)
         axes.plot(steps, scores, color=colour, marker="o", markersize=3, linewidth=1.3)
         if log.state != "finished":
-            axes.plot(steps[-1], scores[-1], "x", color=colour, markersize=8)
+            axes.plot(steps[-1], scores[-1], _STATES[log.state][0], color=colour, markersize=8)
     if key is not None:
         figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=key)
-    axes.set_xlabel("optimizer step (x: stopped early)")
+    axes.set_xlabel("optimizer step (▼ stopped early, × failed, ■ cut off by the budget)")
     axes.set_ylabel(metric)
     axes.set_title("Learning curves of all trials", loc="left", fontweight="bold")
     return _save(figure, folder / "curves.png")
+
+
+def _by_state(logs: Sequence[TrialLog]) -> dict[State, list[TrialLog]]:
+    found = {state: [log for log in logs if log.state == state] for state in _STATES}
+    return {state: chosen for state, chosen in found.items() if chosen}
+
+
+def _label(state: State) -> str:
+    return "cut off by the budget" if state == "running" else state
+
+
+def _error(log: TrialLog) -> float:
+    """The metric's standard error; NaN where it has none."""
+    return float(log.last.get("se") or math.nan)
+
+
+def _number(log: TrialLog) -> int:
+    return int(log.trial)
 
 
 def _limits(domain: Domain) -> tuple[float, float]:

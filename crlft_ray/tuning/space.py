@@ -39,16 +39,6 @@ class Domain:
     values: tuple[Any, ...]
     """Lowest and highest, or all there are."""
 
-    def to_tune(self) -> Any:
-        """As Ray Tune has it."""
-        from ray import tune
-
-        if self.kind == "grid":
-            return tune.grid_search(list(self.values))
-        if self.kind == "choice":
-            return tune.choice(list(self.values))
-        return getattr(tune, self.kind)(*self.values)
-
 
 def parse_space(config: Config) -> dict[str, Domain]:
     """The config's `tune.space`, with every value that a key can take tried on the config.

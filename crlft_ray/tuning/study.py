@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.config import Config, dump_config
-from crlft_ray.errors import TrainingFailed
+from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import owned
 from crlft_ray.registry.register import Registered, register
 from crlft_ray.shards.prepare import prepare, shards_folder
 from crlft_ray.storage import Place, beneath
-from crlft_ray.tracking import Dataset, Recorder, Run, RunSpec, tracking_uri
+from crlft_ray.tracking import Run, tracking_uri
 from crlft_ray.tracking.store import shown
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
-from crlft_ray.tuning.checks import check_room, check_same_study, identity, measured, metric_of
+from crlft_ray.tuning.checks import check_no_training, check_room, check_same_study, identity, measured, metric_of
 from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.plots import plot_study
 from crlft_ray.tuning.space import Domain, parse_space
+from crlft_ray.tuning.tracked import open_run, tell_mlflow
 from crlft_ray.tuning.trial import Trials, run_trial
 
 log = logging.getLogger(__name__)
@@ -89,13 +90,14 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
 
     check_room(config)
     with owned(config.output):
+        check_no_training(config)
         if fresh:
             _start_over(config)
         manifest = prepare(config).manifest
         config = measured(config, manifest)
         folder = tracking_folder(config) / "study"
         check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
-        run = _open_run(config, manifest.fingerprint)
+        run = open_run(config, manifest.fingerprint)
         job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
         search = Search(
             tune=config.tune,
@@ -126,20 +128,6 @@ def _start_over(config: Config) -> None:
     Place.of(tracking_folder(config)).remove()
 
 
-def _open_run(config: Config, fingerprint: str) -> Run:
-    run = Run(config.tracking.uri or "", tracking_folder(config))
-    run.start(
-        RunSpec(
-            experiment=config.tracking.experiment,
-            name=f"study {Place.of(config.output).name}",
-            params=config.model_dump(mode="json", by_alias=True),
-            dataset=Dataset("shards", fingerprint, str(shards_folder(config))),
-            tags={"fingerprint": fingerprint, "crlft.study": "true"},
-        )
-    )
-    return run
-
-
 def _finish(
     config: Config,
     job: Trials,
@@ -154,6 +142,7 @@ def _finish(
     if not best:
         why = "; ".join({log.error for log in logs if log.error}) or "its budget was too small"
         raise TrainingFailed(f"no trial of the study came to its end: {why}")
+    _check_exports(config, best)
     plots = plot_study(logs, space, job.metric, config.tune.direction, folder / "plots")
     exports = {log.trial: beneath(config.output, f"trials/{log.trial}/export") for log in best}
     _drop_unneeded(job, logs, set(exports))
@@ -171,7 +160,7 @@ def _finish(
     best_config = Place.of(config.output) / "best.yaml"
     resolved = job.config_of(winner.trial, winner.values, output=beneath(config.output, "best"))
     best_config.write_text(dump_config(resolved))
-    _tell_mlflow(run, job, best, winner, evaluation, plots)
+    tell_mlflow(run, job, logs, best, winner, evaluation, plots)
     registered = register(beneath(config.output, f"trials/{winner.trial}"), name=register_as) if register_as else None
     study = Study(
         metric=job.metric,
@@ -187,6 +176,16 @@ def _finish(
     )
     (Place.of(config.output) / "study_result.json").write_text(json_text(study.to_dict(), indent=2) + "\n")
     return study
+
+
+def _check_exports(config: Config, best: Sequence[TrialLog]) -> None:
+    """A study that has ended has kept its finalists' exports alone."""
+    gone = [log.trial for log in best if not Place.of(beneath(config.output, f"trials/{log.trial}/export")).exists()]
+    if gone:
+        raise UserError(
+            f"tune.finalists: the study has ended before with fewer, and removed the export of trial {gone[0]}; "
+            "ask for no more than it kept, or train that trial's config again"
+        )
 
 
 def ranked(logs: Sequence[TrialLog], direction: str) -> list[TrialLog]:
@@ -214,29 +213,9 @@ def _drop_unneeded(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> Non
     """
     for log in logs:
         config = job.config_of(log.trial, log.values)
-        unneeded = [] if log.state == "failed" else [checkpoints_folder(config)]
+        # A running one was cut off by the budget, and goes on if it is raised.
+        unneeded = [] if log.state in ("failed", "running") else [checkpoints_folder(config)]
         unneeded += [] if log.trial in kept else [Place.of(config.output) / "export"]
         for place in unneeded:
             if place.exists():
                 place.remove()
-
-
-def _tell_mlflow(
-    run: Run,
-    job: Trials,
-    best: Sequence[TrialLog],
-    winner: TrialLog,
-    evaluation: Evaluation | None,
-    plots: Sequence[Path],
-) -> None:
-    run.log_artifacts(plots, "study")
-    metrics = {f"best/{job.metric}": winner.score}
-    if evaluation is not None:
-        scores = evaluation.models[list(best).index(winner)]
-        metrics |= {f"best/{name}": value for name, value in scores.metrics().items()}
-    recorder = Recorder(run.uri, run.folder, system_metrics=False)
-    recorder.record(0, metrics)
-    recorder.close()
-    child = Run(run.uri, tracking_folder(job.config_of(winner.trial, winner.values)))
-    child.tag({"crlft.best": "true"})
-    run.tag({"crlft.best_trial": winner.trial, "crlft.best_run": str(child.run_id)})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ from crlft_ray.tuning.journal import Journal, State, shown_values
 
 log = logging.getLogger(__name__)
 
+_GONE_S = 3.0
+"""Tune first tells of a trial that it stops, then ends its process; what is removed must not be written again."""
+
 
 class Watcher(Callback):  # type: ignore[misc]
-    """Tune calls it in the driver; `ended` is called once a trial is over."""
+    """Tune calls it in the driver, and stops a trial only when the call has returned: `ended`, which cleans up after
+    one and may wait for MLflow, is called in a thread of its own."""
 
     def __init__(
         self,
@@ -31,6 +37,7 @@ class Watcher(Callback):  # type: ignore[misc]
         self._asked = asked
         self._started: set[str] = set()
         self._finished: set[str] = set()
+        self._cleaning: ThreadPoolExecutor | None = None
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The first time and again after a failure."""
@@ -75,7 +82,21 @@ class Watcher(Callback):  # type: ignore[misc]
     def _end(self, trial: Any, state: State, error: str = "") -> None:
         name, values = trial.config["trial"], trial.config["values"]
         self._journal.ended(name, state, error)
-        self._ended(name, values, state)
+        self._cleaning = self._cleaning or ThreadPoolExecutor(1, "crlft-clean")
+        self._cleaning.submit(self._clean, name, values, state)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Waits for what is being cleaned up."""
+        if self._cleaning is not None:
+            self._cleaning.shutdown()
+
+    def _clean(self, name: str, values: dict[str, Any], state: State) -> None:
+        if state != "finished":
+            time.sleep(_GONE_S)
+        try:
+            self._ended(name, values, state)
+        except Exception as error:
+            log.warning("trial %s: could not be cleaned up: %s: %s", name, type(error).__name__, error)
 
 
 _REPORTED = {

@@ -110,6 +110,16 @@ def test_another_study_is_refused(study: Study, finished: FinishedRun) -> None:
         tune(_config(finished, output, space={"train.lr": "grid(0.03, 0.02, 0.01)"}))
 
 
+def test_a_study_and_a_training_do_not_share_a_folder(study: Study, finished: FinishedRun) -> None:
+    output = Path(study.best_config).parent
+    with pytest.raises(UserError, match="holds a training; give the study a folder of its own"):
+        tune(_config(finished, finished.output), fresh=True)
+    assert (finished.output / "result.json").exists()
+    with pytest.raises(UserError, match="holds a study; give the training a folder of its own"):
+        train(_config(finished, output), fresh=True)
+    assert (output / "study_result.json").exists()
+
+
 def test_what_cannot_be_run_is_said_at_once(finished: FinishedRun, tmp_path: Path) -> None:
     for section, message in (
         ({"metric": "accuracy"}, "tune.metric: no training reports 'accuracy'; it can be one of heldout/expert/as_exp"),
