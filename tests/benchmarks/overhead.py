@@ -56,6 +56,10 @@ def main() -> None:
                 )
                 for row, values in json.loads(done.stdout.splitlines()[-1]).items():
                     found[row] += values
+            _report(found)
+
+
+def _report(found: dict[str, list[float]]) -> None:
     median = medians(found)
     everything = median["whole"] + median["between"]
     bars = [

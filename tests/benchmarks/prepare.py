@@ -53,17 +53,15 @@ def main() -> None:
         for number in range(arguments.runs):
             for name in runs:
                 runs[name].append(_measure(name, Path(scratch) / f"{number}-{name}", 1))
-        larger = {
-            times: _measure("2", Path(scratch) / f"grown-{times}", times)
-            for times in map(int, filter(None, arguments.grow.split(",")))
-        }
+            _report(runs, {})
+        larger: dict[int, dict[str, float]] = {}
+        for times in map(int, filter(None, arguments.grow.split(","))):
+            larger[times] = _measure("2", Path(scratch) / f"grown-{times}", times)
+            _report(runs, larger)
+
+
+def _report(runs: dict[str, list[dict[str, float]]], larger: dict[int, dict[str, float]]) -> None:
     speeds = {NAMES[name]: [run["tokens"] / run["seconds"] for run in found] for name, found in runs.items()}
-    _report(speeds, runs, larger)
-
-
-def _report(
-    speeds: dict[str, list[float]], runs: dict[str, list[dict[str, float]]], larger: dict[int, dict[str, float]]
-) -> None:
     median = medians(speeds)
     bars = []
     for peer, bar in (("openchat", OPENCHAT_BAR), ("1", CORES_BAR)):

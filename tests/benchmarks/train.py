@@ -72,6 +72,11 @@ def main() -> None:
         for number in range(arguments.rounds):
             for name in speeds:
                 speeds[name] += _measure(name, f"{number}-{name}", scratch, arguments)
+            _report(speeds, arguments)
+
+
+def _report(speeds: dict[str, list[float]], arguments: argparse.Namespace) -> None:
+    """After every round: what was measured must not be lost with what comes later."""
     median = medians(speeds)
     bars = []
     if one := median.get("one"):
