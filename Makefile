@@ -32,9 +32,8 @@ audit: $(VENV)/.installed-audit
 fast: install-dev
 	$(BIN)/pytest -m "not slow"
 
-# Two processes: starting Ray, MLflow and PyTorch again and again leaves one core idle.
 test: check
-	$(BIN)/pytest -m "not long" -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -m "not long"
 
 # Every fault at every place; `make test` has a part of them.
 faults: install-dev

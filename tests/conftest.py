@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,19 +18,9 @@ settings.register_profile("crlft", deadline=None)
 settings.load_profile("crlft")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`pytest -n 2`) a folder's tests stay in one of them, as they share runs and clusters; the
-    folders with the most slow tests go first."""
-    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
-    slow = Counter(folders[item] for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (-slow[folders[item]], folders[item]))
-    for item, folder in folders.items():
-        item.add_marker(pytest.mark.xdist_group(folder))
-
-
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """The only Ray cluster of a process's tests: local, 4 logical CPUs, started when first asked for."""
+    """The only Ray cluster of the test session: local, 4 logical CPUs, started when first asked for."""
     connect(cpus=4)
     yield
     import ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from crlft_ray.tracking.spool import replace_text
 from crlft_ray.training.cluster import room_for, worker_resources
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.tuning.space import Domain, with_values
 
+_SIZES = ("train.workers", "train.threads_per_worker", "train.resources_per_worker.")
 _MEASUREMENTS = 9
 """Of the held-out loss in a trial, where the config does not say how often; ASHA's rungs are at 1/9, 1/3 and all."""
 
@@ -62,12 +65,18 @@ def measured(config: Config, manifest: Manifest) -> Config:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"every": every})})
 
 
-def check_room(config: Config) -> None:
-    """Whether the cluster holds the trials that are to run at once.
+def check_room(config: Config, space: Mapping[str, Domain]) -> None:
+    """Whether the cluster holds the trials that are to run at once, also the largest of the space.
 
     Raises:
         UserError: it does not.
     """
+    largest = {
+        key: max(domain.values)
+        for key, domain in space.items()
+        if key.startswith(_SIZES) and all(isinstance(value, int | float) for value in domain.values)
+    }
+    config = with_values(config, largest)
     resources = worker_resources(config)
     wanted, room = config.tune.at_once * config.train.least_workers, room_for(resources)
     if wanted > room:

@@ -88,7 +88,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
     from crlft_ray.tuning.trials import Search, run_trials
     from crlft_ray.tuning.watcher import Watcher
 
-    check_room(config)
+    check_room(config, space)
     with owned(config.output):
         check_no_training(config)
         if fresh:
