@@ -16,10 +16,12 @@ def _rights(share: float, seeds: int = 3, problems: int = 400) -> npt.NDArray[np
 
 
 def test_the_mean_lies_in_its_interval() -> None:
-    found = accuracy(_rights(0.7))
-    assert found.low < found.mean < found.high
-    assert 0.65 < found.mean < 0.75
-    assert found.high - found.low < 0.15
+    # Of three seeds Student's t makes it wide, however many problems there are.
+    for seeds, width in ((3, 0.3), (10, 0.1)):
+        found = accuracy(_rights(0.7, seeds=seeds))
+        assert found.low < found.mean < found.high
+        assert 0.65 < found.mean < 0.75
+        assert found.high - found.low < width
 
 
 def test_a_row_does_not_differ_from_itself() -> None:
