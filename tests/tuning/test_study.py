@@ -124,7 +124,7 @@ def test_what_cannot_be_run_is_said_at_once(finished: FinishedRun, tmp_path: Pat
     for section, message in (
         ({"metric": "accuracy"}, "tune.metric: no training reports 'accuracy'; it can be one of heldout/expert/as_exp"),
         ({"at_once": 9}, "tune.at_once: 9 trials of 1 workers each do not fit: the cluster has room for"),
-        ({"space": {"train.workers": "grid(1, 9)"}, "at_once": 1}, "1 trials of 9 workers each do not fit"),
+        ({"space": {"train.workers": "grid(1, 2, 9)"}, "at_once": 1}, "1 trials of 9 workers each do not fit"),
         ({"space": {"train.rate": "uniform(0, 1)"}}, "the config has no key 'train.rate'"),
     ):
         with pytest.raises(UserError) as error:
