@@ -55,6 +55,6 @@ def tell_mlflow(
     earlier = Place.of(job.config.output) / "study_result.json"
     before = json.loads(earlier.read_text())["winner"] if earlier.exists() else winner.trial
     for trial, mark in ((before, "false"), (winner.trial, "true")):
-        Run(run.uri, tracking_folder(job.config_of(trial, values[trial]))).tag({"crlft.best": mark})
-    child = Run(run.uri, tracking_folder(job.config_of(winner.trial, winner.values)))
+        child = Run(run.uri, tracking_folder(job.config_of(trial, values[trial])))
+        child.tag({"crlft.best": mark})
     run.tag({"crlft.best_trial": winner.trial, "crlft.best_run": str(child.run_id)})
