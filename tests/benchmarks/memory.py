@@ -5,8 +5,8 @@
 SmolLM2-135M on chitchat conversations, one worker with two threads, three steps of one pack each, with and without
 gradient checkpointing; the longest packs with it, ours alone. TRL packs with `bfd` in an environment of its own. What
 does not fit into this machine's memory is left out of the table, and said.
-Bars: ≤ 0.6 of TRL; from 2k to 8k tokens no more than linear; with checkpointing a further token costs no more from 8k on
-than to there.
+Bars: ≤ 0.6 of TRL; from 2k to 8k tokens no more than linear; with checkpointing a further token costs no more from
+8k on than to there.
 """
 
 from __future__ import annotations
