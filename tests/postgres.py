@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg2
 
-from tests.tracking.helpers import free_port
+from tests.tracking.server import free_port
 
 
 def postgres_programs() -> Path | None:

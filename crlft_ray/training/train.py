@@ -18,7 +18,7 @@ from crlft_ray.lease import Lease, owned
 from crlft_ray.model.load import model_config, model_shape
 from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest
 from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
-from crlft_ray.shards.verify import verify_shards
+from crlft_ray.shards.verify import VERIFIED, verify_shards
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Record, tracking_uri
@@ -101,13 +101,12 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     from crlft_ray.ray_session import connect
 
     connect()
-    verify_shards(shards_folder(config), parts.manifest)
+    shards, output = shards_folder(config), Place.of(config.output)
+    verify_shards(shards, parts.manifest, output / VERIFIED)
     check_capacity(config)
-    shards = shards_folder(config)
     refuse_unready(
         {"data.shards" if config.data.shards else "output": shards / MANIFEST}, config.model, worker_resources(config)
     )
-    output = Place.of(config.output)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None

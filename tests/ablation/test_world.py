@@ -20,7 +20,7 @@ from crlft_ray.ablation.skills import SKILLS, Exercise
 from crlft_ray.ablation.world import World, world_hash
 from crlft_ray.conversations.clean import clean
 from crlft_ray.conversations.formats import parse_row
-from tests.conversations.helpers import values
+from tests.conversations.reading import values
 
 LEVELS = ("in", "longer", "phrasing")
 SHARES = st.sampled_from([0.0, 0.01, 0.05, 0.1, 0.25, 0.5])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.helpers import crlft
+from tests.cli.command import crlft
 from tests.runs import write_config
 from tests.synthetic import raw_config, write_conversations
 

@@ -10,9 +10,9 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from tests.cli.helpers import crlft
+from tests.cli.command import crlft
 from tests.runs import FinishedRun, write_config
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = pytest.mark.slow
 

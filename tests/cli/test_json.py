@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crlft_ray.json_text import json_text
-from tests.cli.helpers import Outcome, crlft
+from tests.cli.command import Outcome, crlft
 from tests.runs import FinishedRun
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from crlft_ray.checkpoints.folder import commit, complete_checkpoints
 from crlft_ray.storage import Place
-from tests.cli.helpers import crlft, snapshot
+from tests.cli.command import crlft, snapshot
 from tests.runs import FinishedRun, write_config
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.cli.helpers import Outcome, crlft
+from tests.cli.command import Outcome, crlft
 from tests.runs import FinishedRun, write_config
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from tests.object_store import ObjectStore
 from tests.postgres import postgres_programs
 from tests.registry.conftest import write_suite
 from tests.runs import run_config, write_config, write_learnable
-from tests.tracking.helpers import points
 from tests.tracking.protected import Site, protected_server
+from tests.tracking.server import points
 
 PROGRAMS = postgres_programs()
 pytestmark = [

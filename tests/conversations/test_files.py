@@ -10,7 +10,7 @@ import pytest
 
 from crlft_ray.conversations.files import find_files
 from crlft_ray.errors import UserError
-from tests.conversations.helpers import values
+from tests.conversations.reading import values
 
 TREE = [
     "a.jsonl", "b.jsonl", "c.json", "sub/a.jsonl", "sub/deep/a.jsonl", "sub/xa.jsonl", "other/part-1.jsonl",

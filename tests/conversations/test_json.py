@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crlft_ray.conversations import json_items as module
 from crlft_ray.conversations.json_items import JsonItemsError, json_items
 from crlft_ray.errors import UserError
-from tests.conversations.helpers import values
+from tests.conversations.reading import values
 
 documents = st.lists(
     st.recursive(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from crlft_ray.conversations.formats import RejectedRow
 from crlft_ray.errors import UserError
-from tests.conversations.helpers import numbered, values
+from tests.conversations.reading import numbered, values
 
 lines = st.sampled_from(
     ["", " ", "\t", "1", '"a"', "{}", '{"text": "line\\nfeed, é 🙂"}', "[1, 2]", "nope", '"' + "x" * 50 + '"', "{"]

@@ -12,7 +12,7 @@ import pytest
 
 from crlft_ray.conversations.files import cut, find_files
 from crlft_ray.errors import UserError
-from tests.conversations.helpers import numbered, values
+from tests.conversations.reading import numbered, values
 from tests.synthetic import rows
 
 ROWS = list(rows(50))

@@ -11,11 +11,11 @@ import pytest
 
 from crlft_ray.diagnosis.examine import doctor
 from crlft_ray.storage import Place
-from tests.cli.helpers import crlft
+from tests.cli.command import crlft
 from tests.object_store import ObjectStore
 from tests.runs import write_config
 from tests.synthetic import raw_config, write_conversations
-from tests.tracking.helpers import Server
+from tests.tracking.server import Server
 
 pytestmark = pytest.mark.slow
 

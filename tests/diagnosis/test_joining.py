@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.hosts import MISSING, REPOSITORY, environment, hosts
 from tests.cluster.nodes import ray_node
-from tests.tracking.helpers import free_port
+from tests.tracking.server import free_port
 
 CRLFT = ("-c", "from crlft_ray.cli import main; main()")
 # Ray tells its version to the cluster when its head starts.

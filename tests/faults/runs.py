@@ -17,7 +17,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 INJECT = Path(__file__).parent / "inject"
 TIMEOUT_S = 240

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from crlft_ray.tuning.journal import Journal, TrialLog
 from tests.faults import runs
 from tests.runs import FinishedRun, write_config
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.long]
 

@@ -12,7 +12,7 @@ from crlft_ray.training.train import train
 from tests.faults import runs
 from tests.faults.conftest import NewRun
 from tests.runs import FinishedRun
-from tests.tracking.helpers import Server, points
+from tests.tracking.server import Server, points
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.long]
 

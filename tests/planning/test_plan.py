@@ -13,7 +13,7 @@ from crlft_ray.config import validate
 from crlft_ray.errors import UserError
 from crlft_ray.planning.gpus import GPUS
 from crlft_ray.planning.plan_of import Plan, plan
-from tests.cli.helpers import crlft
+from tests.cli.command import crlft
 from tests.planning.shapes import LLAMA_7B, PARAMETERS_7B, config_of, write_shape
 from tests.runs import write_config
 

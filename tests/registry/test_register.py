@@ -13,9 +13,9 @@ from crlft_ray.evaluation.answers import from_arrow, to_arrow
 from crlft_ray.registry.gate import Decision
 from crlft_ray.registry.register import Registered, register
 from crlft_ray.talk import chat
-from tests.cli.helpers import crlft
+from tests.cli.command import crlft
 from tests.runs import FinishedRun
-from tests.tracking.helpers import free_port
+from tests.tracking.server import free_port
 
 pytestmark = pytest.mark.slow
 

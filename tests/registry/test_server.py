@@ -20,12 +20,12 @@ from crlft_ray.registry.registry import version_folder
 from crlft_ray.registry.turns import GATE, PENDING, turn
 from crlft_ray.storage import Place
 from crlft_ray.tracking import mlflow_environment
-from tests.cli.helpers import Outcome, crlft
+from tests.cli.command import Outcome, crlft
 from tests.postgres import postgres_programs
 from tests.registry.conftest import learned_run
 from tests.runs import FinishedRun
-from tests.tracking.helpers import points, until
 from tests.tracking.protected import Site, protected_server
+from tests.tracking.server import points, until
 
 PROGRAMS = postgres_programs()
 pytestmark = [

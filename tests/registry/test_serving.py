@@ -24,7 +24,7 @@ from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, encode, load_chat_tokenizer
 from tests.evaluation.letter_models import write_model
 from tests.runs import FinishedRun
-from tests.tracking.helpers import free_port
+from tests.tracking.server import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from crlft_ray.config import validate
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.prepare import Prepared, prepare
-from crlft_ray.shards.verify import verify_shards
+from crlft_ray.shards.verify import VERIFIED, verify_shards
 from crlft_ray.storage import Place
-from tests.shards.helpers import contents, prepared, rated
+from tests.shards.making import contents, prepared, rated
 from tests.synthetic import raw_config, write_conversations
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -116,6 +116,30 @@ def test_input_that_cannot_be_used(
         prepared(tiny_model, tmp_path / "out", [rated(tmp_path / name)])
     assert contents(made.folder) == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shards"]
+
+
+def test_what_was_verified_is_read_again_only_if_it_has_changed(made: Prepared, tmp_path: Path) -> None:
+    folder, remembered = Place.of(made.folder), Place.of(tmp_path / VERIFIED)
+    verify_shards(folder, made.manifest, remembered)
+    file = Path(made.folder) / made.manifest.shards[1].file
+    whole, times = file.read_bytes(), file.stat()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    # To the byte as long and to the nanosecond as old: only reading it would tell.
+    verify_shards(folder, made.manifest, remembered)
+
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{file.name}: this shard is damaged"):
+            verify_shards(folder, made.manifest, remembered)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (tmp_path / VERIFIED).write_text("{")
+    with pytest.raises(UserError, match=f"{file.name}: this shard is damaged"):
+        verify_shards(folder, made.manifest, remembered)
+    file.write_bytes(whole)
+    verify_shards(folder, made.manifest, remembered)
 
 
 def test_shards_that_are_missing_or_damaged(made: Prepared, tiny_model: Path, data: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from crlft_ray.shards.manifest import read_tokenizer
 from crlft_ray.shards.shard import SCHEMA
 from crlft_ray.storage import Place
 from crlft_ray.templates import encode
-from tests.shards.helpers import contents, prepared, rated, read_heldout, read_packs
+from tests.shards.making import contents, prepared, rated, read_heldout, read_packs
 from tests.synthetic import rows, write_conversations
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -30,7 +30,7 @@ import json, sys
 import ray
 ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False)
 from pathlib import Path
-from tests.shards.helpers import prepared, rated
+from tests.shards.making import prepared, rated
 model, data, output = map(Path, sys.argv[2:5])
 sources = [rated(data / "one.jsonl"), rated(data / "two.jsonl.gz", repeat=2), rated(data / "one.jsonl", sample=0.5)]
 manifest = prepared(model, output, sources, holdout=0.05).manifest

@@ -16,7 +16,7 @@ from crlft_ray.shards.shard import Pack
 from crlft_ray.shards.stream import PackReader, stream
 from crlft_ray.shards.verify import verify_shards
 from crlft_ray.storage import Place
-from tests.shards.helpers import prepared, rated, read_packs
+from tests.shards.making import prepared, rated, read_packs
 from tests.synthetic import write_conversations
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]

@@ -12,7 +12,7 @@ from crlft_ray.conversations import Conversation, Turn
 from crlft_ray.templates import ChatTokenizer, encode, load_chat_tokenizer
 from crlft_ray.templates.encode import _head
 from tests.synthetic import write_byte_level_tokenizer
-from tests.templates.helpers import random_conversation
+from tests.templates.expected import random_conversation
 
 
 @pytest.fixture(scope="module")

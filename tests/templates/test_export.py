@@ -12,7 +12,7 @@ import pytest
 
 from crlft_ray.assets import fetch
 from crlft_ray.templates import ChatTokenizer, encode, load_chat_tokenizer
-from tests.templates.helpers import CONDITIONS, TEMPLATES, TOKENIZERS, random_conversation
+from tests.templates.expected import CONDITIONS, TEMPLATES, TOKENIZERS, random_conversation
 
 pytestmark = pytest.mark.slow
 

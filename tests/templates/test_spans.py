@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from crlft_ray.conversations import Conversation, Turn
 from crlft_ray.templates import ChatTokenizer, encode, load_chat_tokenizer
-from tests.templates.helpers import (
+from tests.templates.expected import (
     BOS,
     CONDITIONS,
     END_OF_TURN,

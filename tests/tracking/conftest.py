@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from .helpers import Server
+from .server import Server
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from mlflow.server import get_app_client
 
 from tests.postgres import Postgres
-from tests.tracking.helpers import Server
+from tests.tracking.server import Server
 
 AUTH = """[mlflow]
 default_permission = NO_PERMISSIONS

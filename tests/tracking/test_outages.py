@@ -15,7 +15,7 @@ import pytest
 
 from crlft_ray.tracking import Delivery, History, Recorder, Run, deliver
 
-from .helpers import SPEC, Fault, Line, Server, points, until
+from .server import SPEC, Fault, Line, Server, points, until
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 from crlft_ray.errors import UserError
 from crlft_ray.tracking import Delivery, Recorder, Run, deliver, read_records
 
-from .helpers import SPEC, free_port, points, until
+from .server import SPEC, free_port, points, until
 
 
 def _started(uri: str, folder: Path) -> str:

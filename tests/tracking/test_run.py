@@ -14,7 +14,7 @@ from crlft_ray.errors import UserError
 from crlft_ray.tracking import Run, tracking_uri
 from crlft_ray.tracking.store import entity_name, flatten, reason, shown
 
-from .helpers import SPEC, free_port
+from .server import SPEC, free_port
 
 
 def _with_params(**params: Any) -> Any:

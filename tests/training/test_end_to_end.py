@@ -15,7 +15,7 @@ from crlft_ray.storage import Place
 from crlft_ray.training.schedule import order_of
 from crlft_ray.training.worker import TrainJob
 from tests.runs import FinishedRun
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from crlft_ray.errors import UserError
 from crlft_ray.shards.prepare import prepare
 from crlft_ray.training.train import Trained, train
 from tests.runs import FinishedRun
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from crlft_ray.errors import UserError
 from crlft_ray.training.train import train
 from crlft_ray.tuning.study import Study, tune
 from tests.runs import FinishedRun
-from tests.tracking.helpers import points
+from tests.tracking.server import points
 
 pytestmark = pytest.mark.slow
 
