@@ -48,13 +48,14 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
             _join(address)
         else:
             cores = os.cpu_count() or 1
-            _overcount, _own = 0 if cpus else max(2, cores // 4), True
+            cpus = cpus or cores + max(2, cores // 4)
+            _overcount, _own = max(0, cpus - cores), True
             # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
             ray.init(
                 "local",
-                num_cpus=cpus or cores + _overcount,
+                num_cpus=cpus,
                 # It would end with this process; its processes take from those that train.
                 include_dashboard=False,
                 logging_level=logging.WARNING,

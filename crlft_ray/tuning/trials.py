@@ -66,7 +66,7 @@ def run_trials(
         past = {name: replace(log, state="running") if log.state == "failed" else log for name, log in past.items()}
     ended = sum(log.state != "running" for log in past.values())
     asked = StopAsked()
-    stopper = BudgetStopper(tune.budget, past, folder / "time.json", asked)
+    stopper = BudgetStopper(tune.budget, search.steps, past, folder / "time.json", asked)
     left = 0 if stopper.stop_all() else tune.budget.trials - ended
     if past:
         log.info("the study goes on: %d of %d trials are done", ended, tune.budget.trials)
