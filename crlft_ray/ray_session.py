@@ -15,13 +15,14 @@ _overcount = 0
 _own = False
 
 
-def connect(cpus: int | None = None, address: str | None = None) -> None:
+def connect(cpus: int | None = None, address: str | None = None, *, warm_up: bool = False) -> None:
     """Connects once. In a Ray job, or with RAY_ADDRESS set, to that cluster; otherwise a local one is started.
 
     `address` goes before RAY_ADDRESS.
 
     A local cluster gets `cpus` logical CPUs; by default more than there are cores: Ray counts CPUs by request, and the
-    data tasks beside two workers would otherwise never start on a small machine.
+    data tasks beside two workers would otherwise never start on a small machine. With `warm_up` the processes of its
+    data tasks start and import while this process goes on; a training has no use for them, and needs the CPUs itself.
 
     Raises:
         UserError: nobody answers at the address, the cluster has another Ray or Python version or asks for a token,
@@ -61,7 +62,8 @@ def connect(cpus: int | None = None, address: str | None = None) -> None:
                 logging_level=logging.WARNING,
                 log_to_driver=False,
             )
-            _warm_up()
+            if warm_up:
+                _warm_up()
     quiet_ray_data()
 
 
@@ -118,7 +120,6 @@ def task_slots() -> int:
 
 
 def _warm_up() -> None:
-    """Lets the workers start and import what data tasks need while this process goes on with something else."""
     import ray
 
     # Nobody waits for them: Ray drops a result that has no reference left.

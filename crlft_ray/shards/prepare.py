@@ -113,7 +113,7 @@ def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
     from crlft_ray.ray_session import connect
 
     with owned(config.output):
-        connect()
+        connect(warm_up=True)
         began = time.perf_counter()
         manifest = _replace_shards(config, tokenizer, files, sizes, request)
     return Prepared(str(folder), manifest, unchanged=False, seconds=time.perf_counter() - began)

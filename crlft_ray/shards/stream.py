@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from crlft_ray.shards.order import Order
 from crlft_ray.shards.shard import Pack, pack_of, read_pack
 from crlft_ray.storage import Place
 
+T = TypeVar("T")
 _READ_PACKS = 8
 _TASK_PACKS = 64
 _MOST_TASKS = 256
@@ -85,6 +87,24 @@ def stream(
         except UserError as error:
             # Ray raises one of its own that has the task's trace and advice for programmers in it.
             raise UserError(str(getattr(error, "cause", error)).partition("\n")[0]) from None
+
+
+def started(packs: Iterator[T]) -> Iterator[T]:
+    """The same packs; what would begin when the first is asked for begins at once, in a thread.
+
+    Processes that read take seconds to start, which a worker needs for its model anyway.
+    """
+    pool = ThreadPoolExecutor(1, "crlft-stream")
+    first = pool.submit(next, packs, None)
+    pool.shutdown(wait=False)
+
+    def rest() -> Iterator[T]:
+        pack = first.result()
+        if pack is not None:
+            yield pack
+            yield from packs
+
+    return rest()
 
 
 def _one_row_a_pack(packs: list[pa.RecordBatch]) -> pa.Table:

@@ -10,7 +10,6 @@ from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
-from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.schedule import order_of, planned_steps
@@ -60,7 +59,7 @@ def start_over(config: Config) -> None:
     output = Place.of(config.output)
     if not output.is_folder():
         return
-    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation", VERIFIED}
+    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation"}
     # The checkpoints last: a removal that is cut short must not look like another run.
     found = [place for place in output.children() if place.name in names]
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):

@@ -126,15 +126,15 @@ def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
 def _fit_trainer(job: TrainJob) -> dict[str, Any]:
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     from crlft_ray.training.process_group import GroupConfig
+    from crlft_ray.training.trainer import Trainer
 
     config, folder = job.config, job.checkpoints
     workers = config.train.workers
-    trainer = TorchTrainer(
+    trainer = Trainer(
         train_worker,
         train_loop_config=job,
         torch_config=GroupConfig(backend=backend(config), timeout_s=int(config.train.collective_timeout)),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from crlft_ray.checkpoints.folder import begin_attempt
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.shards.shard import Pack
-from crlft_ray.shards.stream import stream
 from crlft_ray.training.channel import StopFlag
 from crlft_ray.training.reports import Reports
 from crlft_ray.training.schedule import lr_at, planned_steps
@@ -28,7 +27,9 @@ MOST_NOT_FINITE = 10
 class Loop:
     """One rank's part of a run, from its newest checkpoint on."""
 
-    def __init__(self, job: TrainJob, engine: Any, found: Resumption | None, start: dict[str, float]) -> None:
+    def __init__(
+        self, job: TrainJob, engine: Any, packs: Iterator[Pack], found: Resumption | None, start: dict[str, float]
+    ) -> None:
         import torch
         import torch.distributed as dist
 
@@ -36,6 +37,7 @@ class Loop:
 
         self._job = job
         self._engine = engine
+        self._packs = packs
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._order = job.order
         self._steps = planned_steps(job.config, self._order)
@@ -114,7 +116,6 @@ class Loop:
 
         config = self._job.config
         stepper = Stepper(self._engine, config.class_weights(), per_sequence=config.train.per_sequence, watch=watch)
-        packs = self._packs(first)
         in_a_row = 0
         stop = StopFlag(self._job.channel) if self._rank == 0 else None
         for step in range(first, self._steps):
@@ -127,7 +128,7 @@ class Loop:
             # Whatever a model draws (dropout) is a function of the step, so a run that goes on draws the same.
             torch.manual_seed(config.train.seed * 1_000_003 + step)
             wanted = self._order.rank_packs(step, self._rank, self._world_size)
-            taken = list(islice(packs, wanted))
+            taken = list(islice(self._packs, wanted))
             if len(taken) != wanted:
                 raise RuntimeError(f"step {step}: rank {self._rank} got {len(taken)} of {wanted} packs")
             waited = time.perf_counter() - began
@@ -162,17 +163,6 @@ class Loop:
         flag = torch.tensor([float(stop)], device=self._engine.device)
         dist.broadcast(flag, 0)
         return bool(flag.item())
-
-    def _packs(self, first: int) -> Iterator[Pack]:
-        return stream(
-            self._job.shards,
-            self._job.manifest,
-            self._order,
-            first_step=first,
-            last_step=self._steps,
-            rank=self._rank,
-            world_size=self._world_size,
-        )
 
     def _advance(self, step: int, skipped: str) -> None:
         self._state = replace(

@@ -102,7 +102,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
 
     connect()
     shards, output = shards_folder(config), Place.of(config.output)
-    verify_shards(shards, parts.manifest, output / VERIFIED)
+    verify_shards(shards, parts.manifest, Place.of(tracking_folder(config)).make_folder() / VERIFIED)
     check_capacity(config)
     refuse_unready(
         {"data.shards" if config.data.shards else "output": shards / MANIFEST}, config.model, worker_resources(config)

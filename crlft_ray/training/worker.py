@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from crlft_ray.device import prepare_process
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.order import Order
+from crlft_ray.shards.shard import Pack
+from crlft_ray.shards.stream import started, stream
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
-from crlft_ray.training.schedule import order_of
+from crlft_ray.training.schedule import order_of, planned_steps
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,20 @@ class TrainJob:
     def order(self) -> Order:
         return order_of(self.config, self.manifest)
 
+    def packs(self, consumed: int) -> Iterator[Pack]:
+        """What this rank learns from after the first `consumed` packs of the run, to its end."""
+        import torch.distributed as dist
+
+        return stream(
+            self.shards,
+            self.manifest,
+            self.order,
+            first_step=self.order.step_at(consumed),
+            last_step=planned_steps(self.config, self.order),
+            rank=dist.get_rank(),
+            world_size=dist.get_world_size(),
+        )
+
 
 def checkpoints_folder(config: Config) -> Place:
     """Where a run's checkpoints lie."""
@@ -67,6 +84,7 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
 
     try:
         found = find_resumption(job.checkpoints)
+        packs = started(job.packs(found.checkpoint.state.packs_consumed if found else 0))
         folder = str(model_folder(job.config.model))
         engine = build_engine(job.config, folder, job.tokenizer, universal=bool(found and found.universal))
     except NoneUsable as damage:
@@ -77,4 +95,4 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
         load(engine, found)
         found.close()
     start = {"start/workers_s": began - job.asked_at, "start/model_s": time.time() - began}
-    return Loop(job, engine, found, start).train()
+    return Loop(job, engine, packs, found, start).train()

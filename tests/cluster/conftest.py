@@ -11,13 +11,13 @@ from tests.cluster.cluster import Cluster, three_hosts
 from tests.cluster.longer import undisturbed_run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def undisturbed(cluster: Cluster) -> Path:
     """Output of a training that other ones have to end as, whatever happens to them."""
     return undisturbed_run(cluster)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tiny_model: Path) -> Iterator[Cluster]:
     with three_hosts(tiny_model) as made:
         yield made

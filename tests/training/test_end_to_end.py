@@ -49,7 +49,7 @@ def test_exactly_these_files(finished: FinishedRun) -> None:
         "chat_template.jinja", "README.md", "crlft.json",
     }  # fmt: skip
     assert {path.name for path in (output / "tracking").iterdir()} == {
-        "metrics.jsonl", "metrics.sent.json", "run.json", "artifacts", "curves",
+        "metrics.jsonl", "metrics.sent.json", "run.json", "artifacts", "curves", "verified.json",
     }  # fmt: skip
     assert (output / "config.yaml").read_text() == dump_config(finished.config)
     assert load_config(output / "config.yaml") == finished.config

@@ -1,0 +1,18 @@
+"""Ray's trainer without what is not used here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.train.torch import TorchTrainer
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Workers read their packs themselves, so that nobody has to deal out datasets.
+
+    Ray Train starts an actor for that even where there are none, just when the workers import what they need.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
