@@ -12,6 +12,7 @@ from torch import nn
 
 from crlft_ray.model.batch import MicroBatch
 from crlft_ray.model.cross_entropy import CrossEntropy
+from crlft_ray.model.rms_norm import compute_in_blocks
 
 
 class LossHead(nn.Linear):
@@ -36,6 +37,7 @@ class PackedModel(nn.Module):
         head = model.get_output_embeddings()
         # The object stays (ZeRO-3 and weight tying know it); only what its forward computes changes.
         head.__class__ = LossHead
+        compute_in_blocks(model)
 
     def forward(self, batch: MicroBatch) -> torch.Tensor:
         """Cross-entropy of each learned token, float32 [L], unweighted."""
