@@ -32,6 +32,7 @@ def verify_shards(folder: Place, manifest: Manifest, remembered: Place | None = 
     unknown = [shard for shard in manifest.shards if shard.file not in now or known.get(shard.file) != now[shard.file]]
     run_tasks(_verify, [(folder, shard) for shard in unknown], num_cpus=0)
     if remembered and unknown:
+        remembered.parent.make_folder()
         remembered.write_text(json.dumps(now))
 
 

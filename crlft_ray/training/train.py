@@ -102,11 +102,12 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
 
     connect()
     shards, output = shards_folder(config), Place.of(config.output)
-    verify_shards(shards, parts.manifest, Place.of(tracking_folder(config)).make_folder() / VERIFIED)
     check_capacity(config)
     refuse_unready(
         {"data.shards" if config.data.shards else "output": shards / MANIFEST}, config.model, worker_resources(config)
     )
+    # The last of the checks: it may have to read all shards, and leaves a file.
+    verify_shards(shards, parts.manifest, Place.of(tracking_folder(config)) / VERIFIED)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None
