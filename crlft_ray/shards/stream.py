@@ -89,22 +89,22 @@ def stream(
             raise UserError(str(getattr(error, "cause", error)).partition("\n")[0]) from None
 
 
-def started(packs: Iterator[T]) -> Iterator[T]:
-    """The same packs; what would begin when the first is asked for begins at once, in a thread.
+def started(items: Iterator[T]) -> Iterator[T]:
+    """The same items; what would begin when the first is asked for begins at once, in a thread.
 
-    Processes that read take seconds to start, which a worker needs for its model anyway.
+    A stream's tasks take seconds to start, which a worker needs for its model anyway.
     """
     pool = ThreadPoolExecutor(1, "crlft-stream")
-    first = pool.submit(next, packs, None)
+    first = pool.submit(next, items, None)
     pool.shutdown(wait=False)
 
-    def rest() -> Iterator[T]:
-        pack = first.result()
-        if pack is not None:
-            yield pack
-            yield from packs
+    def whole() -> Iterator[T]:
+        item = first.result()
+        if item is not None:
+            yield item
+            yield from items
 
-    return rest()
+    return whole()
 
 
 def _one_row_a_pack(packs: list[pa.RecordBatch]) -> pa.Table:
