@@ -37,14 +37,14 @@ def zero_settings(config: Config) -> Zero:
     Raises:
         UserError: DeepSpeed does not take `train.deepspeed`, or it asks for another stage than 3.
     """
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
     from pydantic import ValidationError
 
-    from crlft_ray.training.engine import deepspeed_config
+    from crlft_ray.training.engine import deepspeed_config, import_deepspeed
 
+    known = import_deepspeed().runtime.zero.config.DeepSpeedZeroConfig
     settings = deepspeed_config(config)
     try:
-        zero = DeepSpeedZeroConfig(**settings["zero_optimization"])
+        zero = known(**settings["zero_optimization"])
     except (ValidationError, TypeError) as error:
         reason = str(error).strip().replace("\n", "; ")
         raise UserError(f"train.deepspeed.zero_optimization: DeepSpeed does not take it: {reason}") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, cast
 
 from crlft_ray.config import Config
 from crlft_ray.device import communication, uses_gpu
@@ -35,15 +36,29 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
     return _merged(ours, config.train.deepspeed)
 
 
+def import_deepspeed() -> Any:
+    """DeepSpeed, without MLflow: its autotuner, of no use here, takes MLflow with it, a second of a worker's start."""
+    mlflow = sys.modules.get("mlflow")
+    if mlflow is None:
+        # What the import system takes for a module that is not there.
+        cast("dict[str, Any]", sys.modules)["mlflow"] = None
+    try:
+        import deepspeed
+    finally:
+        if mlflow is None:
+            del sys.modules["mlflow"]
+    return deepspeed
+
+
 def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, universal: bool = False) -> Any:
     """The engine around a `PackedModel`; every rank calls it, the parameters are partitioned as they are loaded.
 
     With `universal` it loads DeepSpeed's universal checkpoints, otherwise those of the same world size.
     """
-    import deepspeed
     import torch
     from transformers.integrations import HfDeepSpeedConfig
 
+    deepspeed = import_deepspeed()
     settings = {**deepspeed_config(config), "checkpoint": {"load_universal": universal}}
     offload = settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
     load_operators(["ShareMemCommBuilder"] * (not uses_gpu(config)) + ["CPUAdamBuilder"] * offload)
