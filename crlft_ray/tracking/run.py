@@ -44,6 +44,11 @@ class Run:
         """Whether `start` was called for this folder, now or in an earlier process."""
         return self._load()["spec"] is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether MLflow knows that it has ended since it was started last."""
+        return bool(self._load()["ended"])
+
     def start(self, spec: RunSpec, run_id: str | None = None) -> str | None:
         """Opens the run, or continues the one that this folder or `run_id` (a checkpoint's) names.
 
@@ -63,7 +68,7 @@ class Run:
         state = self._load()
         params = {name: shown(value) for name, value in flatten(spec.params).items()}
         described = {**asdict(spec), "params": params}
-        state.update(run_id=run_id or state["run_id"], spec=described, opened=False, status=None)
+        state.update(run_id=run_id or state["run_id"], spec=described, opened=False, status=None, ended=False)
         self._save(state)
         self._try("open the run", begin)
         return self.run_id
@@ -160,7 +165,7 @@ class Run:
             self._save(state)
         if state["status"] is not None:
             client.set_terminated(run_id, state["status"])
-            state["status"] = None
+            state.update(status=None, ended=True)
             self._save(state)
 
     def _try(self, what: str, call: Callable[[], object]) -> bool:
@@ -190,6 +195,7 @@ class Run:
             "artifacts": [],
             "tags": {},
             "status": None,
+            "ended": False,
         }
         try:
             return {**empty, **json.loads(self._path.read_text(encoding="utf-8"))}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
+from crlft_ray.background import in_background
 from crlft_ray.device import backend, uses_gpu, worker_environment
 from crlft_ray.errors import Stopped, TrainingFailed, UserError
 from crlft_ray.lease import Lease
@@ -42,7 +43,7 @@ def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] 
     steps = planned_steps(job.config, job.order)
     with Progress(steps, job.config.class_names) as progress, stop_signals() as asked:
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
-        fitting = _beside(lambda: _fit_trainer(job))
+        fitting = in_background(lambda: _fit_trainer(job), "crlft-fit")
         try:
             _watch(job, fitting, lease, progress, asked, on_records)
         except RayError as error:
@@ -85,20 +86,6 @@ def _watch(
             history = ray.get(job.recorder.history_since.remote(position))
             position = history.position
             on_records(history.records)
-
-
-def _beside(work: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
-    """Runs in a thread that nobody has to wait for, not even the interpreter at its end."""
-    future: Future[dict[str, Any]] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True, name="crlft-fit").start()
-    return future
 
 
 def _give_up(job: TrainJob) -> None:

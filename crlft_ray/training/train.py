@@ -72,6 +72,8 @@ class Within:
     """MLflow run of the study."""
     on_records: Callable[[list[Record]], None]
     """Is given all metrics of the run in their order, while it runs."""
+    verified: Place | None = None
+    """File of the study that says which of its shards are whole (`verify_shards`); None for one of the run's own."""
 
 
 def train(config: Config, *, fresh: bool = False, within: Within | None = None) -> Trained:
@@ -107,7 +109,8 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
         {"data.shards" if config.data.shards else "output": shards / MANIFEST}, config.model, worker_resources(config)
     )
     # The last of the checks: it may have to read all shards, and leaves a file.
-    verify_shards(shards, parts.manifest, Place.of(tracking_folder(config)) / VERIFIED)
+    theirs = within.verified if within else None
+    verify_shards(shards, parts.manifest, theirs or Place.of(tracking_folder(config)) / VERIFIED)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None

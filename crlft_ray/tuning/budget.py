@@ -49,7 +49,7 @@ class BudgetStopper(Stopper):  # type: ignore[misc]
         """Counts; a single trial is never stopped for the budget."""
         name = result["config"]["trial"]
         self._tokens[name] = max(self._tokens.get(name, 0), int(result.get("tokens", 0)))
-        if result.get("step", 0) >= self._steps and not result.get("finished"):
+        if result.get("step", 0) >= result.get("steps", self._steps) and not result.get("finished"):
             self._exporting[name] = time.monotonic()
         else:
             self._exporting.pop(name, None)

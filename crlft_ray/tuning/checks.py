@@ -123,11 +123,13 @@ def check_same_study(now: dict[str, Any], folder: Path, output: str, remedy: str
 
 
 def identity(config: Config, fingerprint: str) -> dict[str, Any]:
-    """What decides what a study finds: not how long or how wide it runs, or what happens to the winner."""
+    """What decides what a study finds: not where, how long or how wide it runs, or what happens to the winner."""
     raw = config.model_dump(mode="json", by_alias=True)
-    budget = raw["tune"].pop("budget")
-    del raw["tune"]["at_once"], raw["tune"]["finalists"], raw["register"], raw["tracking"]
-    return {"shards": fingerprint, "tune.budget.trials": budget["trials"], "config": raw}
+    del raw["tune"]["budget"], raw["tune"]["at_once"], raw["tune"]["finalists"]
+    del raw["evaluate"]["suites"], raw["evaluate"]["limit"]
+    del raw["train"]["max_failures"], raw["train"]["collective_timeout"], raw["train"]["keep"]
+    del raw["output"], raw["register"], raw["tracking"]
+    return {"shards": fingerprint, "config": raw}
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -85,6 +85,9 @@ class Journal:
                     log.curve.append((entry["step"], entry["score"]))
                 log.tokens = max(log.tokens, entry["tokens"])
                 log.last |= entry
+                if entry.get("finished"):
+                    # Where the budget ends with this very report, Tune says no more of the trial.
+                    log.state = "finished"
             else:
                 found[trial].state, found[trial].error = entry["state"], entry["error"]
         return found

@@ -30,6 +30,9 @@ _FIXED = {
     "tracking": "all trials are in one experiment",
 }
 
+_FREE = (["train", "deepspeed"], ["train", "resources_per_worker"])
+"""Sections whose keys are not this project's."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -79,12 +82,13 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 def _refuse_unknown(raw: Any, key: str) -> None:
     """The dumped config names every key there is; a new one would be taken for a new class or setting."""
-    *parents, last = key.split(".")
-    for part in parents:
-        raw = raw.get(part) if isinstance(raw, dict) else None
-    # DeepSpeed's settings and resources are the user's own names.
-    if not isinstance(raw, dict) or (last not in raw and parents[:2] not in (["train", "deepspeed"],)):
-        raise UserError(f"the config has no key '{key}'")
+    parts = key.split(".")
+    for number, part in enumerate(parts):
+        if number > 1 and parts[:2] in _FREE:
+            return
+        if not isinstance(raw, dict) or part not in raw:
+            raise UserError(f"the config has no key '{key}'")
+        raw = raw[part]
 
 
 def _parse(key: str, text: str) -> Domain:

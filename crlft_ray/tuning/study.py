@@ -12,10 +12,12 @@ from typing import Any
 from crlft_ray.config import Config, dump_config
 from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
+from crlft_ray.evaluation.suites import load_suite
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import owned
 from crlft_ray.registry.register import Registered, register
 from crlft_ray.shards.prepare import prepare, shards_folder
+from crlft_ray.shards.verify import VERIFIED, verify_shards
 from crlft_ray.storage import Place, beneath
 from crlft_ray.tracking import Run, tracking_uri
 from crlft_ray.tracking.store import shown
@@ -24,10 +26,11 @@ from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
 from crlft_ray.tuning.checks import check_no_training, check_room, check_same_study, identity, measured, metric_of
 from crlft_ray.tuning.journal import TrialLog
+from crlft_ray.tuning.mirror import MEMORY, mirrored
 from crlft_ray.tuning.plots import plot_study
 from crlft_ray.tuning.space import Domain, parse_space
 from crlft_ray.tuning.tracked import open_run, tell_mlflow
-from crlft_ray.tuning.trial import Trials, run_trial
+from crlft_ray.tuning.trial import Trials, end_run, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -80,37 +83,48 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
     """
     space = parse_space(config)
     metric_of(config)
+    for suite in [*config.evaluate.suites, *([config.register_.suite] if register_as else [])]:
+        # What cannot be fetched or read is better known before the trials than after them.
+        load_suite(suite)
     config = _absolute(config)
     from crlft_ray.ray_session import connect
 
     connect()
-    # They import ray, which must not happen before.
-    from crlft_ray.tuning.trials import Search, run_trials
-    from crlft_ray.tuning.watcher import Watcher
-
     check_room(config, space)
     with owned(config.output):
         check_no_training(config)
         if fresh:
             _start_over(config)
-        manifest = prepare(config).manifest
-        config = measured(config, manifest)
-        folder = tracking_folder(config) / "study"
-        check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
-        run = open_run(config, manifest.fingerprint)
-        job = Trials(config, str(shards_folder(config)), run.run_id, metric_of(config), str(Path.cwd()))
-        search = Search(
-            tune=config.tune,
-            space=space,
-            seed=config.train.seed,
-            first=config.evaluate.every,
-            steps=planned_steps(config, order_of(config, manifest)),
+        with mirrored(tracking_folder(config), config.output):
+            return _study(config, space, register_as)
+
+
+def _study(config: Config, space: dict[str, Domain], register_as: str | None) -> Study:
+    """From the conversations, or from wherever the study has come to, to a winner."""
+    # They import ray, which must not happen before `connect`.
+    from crlft_ray.tuning.trials import Search, run_trials
+    from crlft_ray.tuning.watcher import Watcher
+
+    manifest = prepare(config).manifest
+    config = measured(config, manifest)
+    folder = tracking_folder(config) / "study"
+    check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
+    shards, verified = shards_folder(config), Place.of(tracking_folder(config)) / VERIFIED
+    verify_shards(shards, manifest, verified)
+    run = open_run(config, manifest.fingerprint)
+    job = Trials(config, str(shards), run.run_id, metric_of(config), str(Path.cwd()), verified)
+    search = Search(
+        tune=config.tune,
+        space=space,
+        seed=config.train.seed,
+        first=config.evaluate.every,
+        steps=planned_steps(config, order_of(config, manifest)),
+    )
+    with run.ended_with_block():
+        logs = run_trials(
+            run_trial, job, search, folder, lambda journal, asked: Watcher(journal, job.metric, asked, job.ended)
         )
-        with run.ended_with_block():
-            logs = run_trials(
-                run_trial, job, search, folder, lambda journal, asked: Watcher(journal, job.metric, asked, job.ended)
-            )
-            return _finish(config, job, space, logs, run, folder, register_as)
+        return _finish(config, job, space, logs, run, folder, register_as)
 
 
 def _absolute(config: Config) -> Config:
@@ -122,9 +136,8 @@ def _absolute(config: Config) -> Config:
 
 def _start_over(config: Config) -> None:
     output = Place.of(config.output)
-    for place in (output / "trials", output / "evaluation", output / "best.yaml", output / "study_result.json"):
-        if place.exists():
-            place.remove()
+    for name in ("trials", "evaluation", "best", "best.yaml", "study_result.json", MEMORY):
+        (output / name).remove()
     Place.of(tracking_folder(config)).remove()
 
 
@@ -145,7 +158,7 @@ def _finish(
     _check_exports(config, best)
     plots = plot_study(logs, space, job.metric, config.tune.direction, folder / "plots")
     exports = {log.trial: beneath(config.output, f"trials/{log.trial}/export") for log in best}
-    _drop_unneeded(job, logs, set(exports))
+    _tidy(job, logs, set(exports))
     evaluation = None
     if config.evaluate.suites:
         evaluation = score(
@@ -158,7 +171,8 @@ def _finish(
         )
     winner = _winner(best, evaluation)
     best_config = Place.of(config.output) / "best.yaml"
-    resolved = job.config_of(winner.trial, winner.values, output=beneath(config.output, "best"))
+    # A folder for each winner: a study that goes on may come to another one, whose training is not this one's.
+    resolved = job.config_of(winner.trial, winner.values, output=beneath(config.output, f"best/{winner.trial}"))
     best_config.write_text(dump_config(resolved))
     tell_mlflow(run, job, logs, best, winner, evaluation, plots)
     registered = register(beneath(config.output, f"trials/{winner.trial}"), name=register_as) if register_as else None
@@ -205,17 +219,22 @@ def _winner(best: Sequence[TrialLog], evaluation: Evaluation | None) -> TrialLog
     return best[means.index(max(means))]
 
 
-def _drop_unneeded(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> None:
-    """Removes the other trials' exports, and checkpoints that nothing goes on from.
+def _tidy(job: Trials, logs: Sequence[TrialLog], kept: set[str]) -> None:
+    """Removes the other trials' exports, and checkpoints that nothing goes on from; ends runs that nobody has ended.
 
     A large model's would fill the storage, and their configs make them again. A trial that was stopped early may have
     written a checkpoint after it was cleaned up.
     """
     for log in logs:
-        config = job.config_of(log.trial, log.values)
+        try:
+            config = job.config_of(log.trial, log.values)
+        except UserError:
+            # Values that do not go together: it failed before it wrote anything.
+            continue
         # A running one was cut off by the budget, and goes on if it is raised.
         unneeded = [] if log.state in ("failed", "running") else [checkpoints_folder(config)]
         unneeded += [] if log.trial in kept else [Place.of(config.output) / "export"]
         for place in unneeded:
-            if place.exists():
-                place.remove()
+            place.remove()
+        if log.state != "finished" and not Run(config.tracking.uri or "", tracking_folder(config)).ended:
+            end_run(config, log.state)

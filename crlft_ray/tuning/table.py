@@ -16,7 +16,7 @@ def print_study(study: Study, console: Console) -> None:
     for heading in ("trial", "values", "step", "score", "± 1.96 se", "state"):
         table.add_column(heading, justify="right" if heading in ("step", "score", "± 1.96 se") else "left")
     sign = 1 if study.direction == "min" else -1
-    for log in sorted(study.trials, key=lambda log: (log.state != "finished", -log.step, sign * log.score)):
+    for log in sorted(study.trials, key=lambda log: (log.state != "finished", _left(log), sign * log.score)):
         error = log.last.get("se")
         table.add_row(
             log.trial + (" *" if log.trial == study.winner else ""),
@@ -37,6 +37,11 @@ def print_study(study: Study, console: Console) -> None:
         console.print(study.registered.text(), highlight=False, markup=False)
     command = f"crlft train {study.best_config}   # trains the winner's config by itself"
     console.print(command, highlight=False, soft_wrap=True)
+
+
+def _left(log: TrialLog) -> float:
+    """Share of its steps that a trial that was stopped early has not made."""
+    return 0.0 if log.state == "finished" else -log.step / log.last.get("steps", 1)
 
 
 def _overhead(trials: list[TrialLog]) -> str | None:

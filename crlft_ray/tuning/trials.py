@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crlft_ray.background import in_background
 from crlft_ray.config.tune import Tune
 from crlft_ray.errors import Stopped
 from crlft_ray.stop_signals import stop_signals
@@ -71,15 +72,9 @@ def run_trials(
     if past:
         log.info("the study goes on: %d of %d trials are done", ended, tune.budget.trials)
     if left > 0:
-        mode = tune.direction
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(ray_tune.with_parameters(trainable, job=job), _beside_driver()),
-            tune_config=ray_tune.TuneConfig(
-                num_samples=left,
-                max_concurrent_trials=tune.at_once,
-                search_alg=StudySearcher(search.space, tune.searcher, mode, search.seed, list(past.values())),
-                scheduler=scheduler_of(tune.scheduler, first=search.first, steps=search.steps, mode=mode, past=past),
-            ),
+            tune_config=_tune_config(search, past, left),
             run_config=ray_tune.RunConfig(
                 name=f"after_{ended}",
                 storage_path=str(folder / "ray_tune"),
@@ -99,17 +94,38 @@ def run_trials(
     return list(journal.trials().values())
 
 
+def _tune_config(search: Search, past: dict[str, TrialLog], left: int) -> Any:
+    """Of the `left` trials that are still to be run."""
+    from ray import tune as ray_tune
+
+    tune, mode = search.tune, search.tune.direction
+    return ray_tune.TuneConfig(
+        num_samples=left,
+        max_concurrent_trials=tune.at_once,
+        search_alg=StudySearcher(search.space, tune.searcher, mode, search.seed, list(past.values())),
+        scheduler=scheduler_of(tune.scheduler, first=search.first, steps=search.steps, mode=mode, past=past),
+    )
+
+
 def _fit(tuner: Any, asked: StopAsked) -> None:
     # Tune's own files, tables and traces say again what the journal and the watcher say.
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # In a thread of its own: Tune would take over the main thread's signals.
-    with ThreadPoolExecutor(1, "crlft-tune") as pool, stop_signals() as signalled:
-        fitting = pool.submit(tuner.fit)
-        while not wait([fitting], timeout=0.5).done:
-            if signalled.is_set() and not asked.yes:
-                log.info("stopping the study; its trials go on from their checkpoints when the command is given again")
-                asked.yes = True
+    with stop_signals() as signalled:
+        # Tune would take over the main thread's signals.
+        fitting = in_background(tuner.fit, "crlft-tune")
+        try:
+            while not wait([fitting], timeout=0.5).done:
+                if signalled.is_set() and not asked.yes:
+                    log.info(
+                        "stopping the study; its trials go on from their checkpoints when the command is given again; "
+                        "ask again to stop at once"
+                    )
+                    asked.yes = True
+        except BaseException:
+            # Trials that end with this process are cut off, not stopped early.
+            asked.yes = True
+            raise
     fitting.result()
 
 

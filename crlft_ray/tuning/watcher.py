@@ -100,7 +100,8 @@ class Watcher(Callback):  # type: ignore[misc]
 
 
 _REPORTED = {
-    "score", "se", "step", "tokens", "finished", "seconds", "whole", "training_s", "evaluation_s", "mlflow_run_id",
+    "score", "se", "step", "steps", "tokens", "finished", "seconds", "whole", "training_s", "evaluation_s",
+    "mlflow_run_id",
 }  # fmt: skip
 
 

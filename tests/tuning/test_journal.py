@@ -21,6 +21,16 @@ def test_it_tells_what_became_of_each_trial(tmp_path: Path) -> None:
     assert (second.state, second.error, second.curve) == ("failed", "it broke", [])
 
 
+def test_a_finished_trial_needs_no_word_of_its_end(tmp_path: Path) -> None:
+    """Where its last report uses the budget up, Tune ends the study and says no more of it."""
+    journal = Journal(tmp_path / "trials.jsonl")
+    journal.started("000", {})
+    journal.reported("000", {"score": 2.0, "step": 8, "tokens": 80, "finished": True})
+    assert journal.trials()["000"].state == "finished"
+    journal.started("000", {})
+    assert journal.trials()["000"].state == "running"
+
+
 def test_a_step_that_is_reported_again_counts_once(tmp_path: Path) -> None:
     """A trial that goes on after a restart reports its earlier steps, too."""
     journal = Journal(tmp_path / "trials.jsonl")

@@ -17,8 +17,11 @@ FINISHED = {
 
 
 class _Trial:
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
+    """Tune's id of a trial is not the study's name for it."""
+
+    def __init__(self, name: str) -> None:
+        self.trial_id = f"tune's {name}"
+        self.config = {"trial": name}
 
 
 _DONE = 10
@@ -71,3 +74,21 @@ def test_whoever_came_to_the_last_step_may_write_its_export(kind: Literal["asha"
 @pytest.mark.parametrize("kind", ["asha", "median"])
 def test_a_trial_of_fewer_steps_than_the_first_judgement_is_not_stopped(kind: Literal["asha", "median"]) -> None:
     assert _steps_of(scheduler_of(kind, first=9, steps=9, mode="min", past=FINISHED), "bad", 9.0) == _DONE
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_trials_are_compared_after_the_same_share_of_their_steps(kind: Literal["asha", "median"]) -> None:
+    """One of 90 steps is judged at a ninth of them, and never before."""
+    scheduler = scheduler_of(kind, first=1, steps=9, mode="min", past=FINISHED)
+    long: Any = _Trial("long")
+    scheduler.on_trial_add(None, long)
+    for step, verdict in ((5, TrialScheduler.CONTINUE), (10, TrialScheduler.STOP)):
+        assert scheduler.on_trial_result(None, long, {"step": step, "steps": 90, "score": 2.0}) == verdict
+
+
+def test_a_trial_that_was_cut_off_is_not_judged_again_where_it_had_passed() -> None:
+    """It was the first at the rung; what the others found later does not count against it."""
+    cut_off = TrialLog("cut off", {}, "running", [(step, 1.9) for step in range(1, 5)])
+    for past, stopped_at in (({**FINISHED, "cut off": cut_off}, 9), (FINISHED, 1)):
+        scheduler = scheduler_of("asha", first=1, steps=9, mode="min", past=past)
+        assert _steps_of(scheduler, "cut off", 1.9) == (_DONE if stopped_at == 9 else stopped_at)

@@ -34,6 +34,14 @@ def test_every_kind_is_read() -> None:
     }
 
 
+def test_settings_of_deepspeed_and_resources_need_not_be_there_before() -> None:
+    space = {
+        "train.deepspeed.zero_optimization.reduce_bucket_size": "choice(100000, 1000000)",
+        "train.resources_per_worker.memory": "choice(1, 2)",
+    }
+    assert list(parse_space(_config(space))) == list(space)
+
+
 def test_a_trial_has_its_values() -> None:
     config = with_values(_config({}), {"classes.mixed.weight": 0.25, "train.epochs": 3})
     assert config.classes["mixed"].weight == 0.25

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from crlft_ray.config import Config, load_config, validate
 from crlft_ray.errors import UserError
+from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.training.train import train
 from crlft_ray.tuning.study import Study, tune
 from tests.runs import FinishedRun
@@ -93,6 +94,11 @@ def test_only_what_is_needed_is_kept(study: Study) -> None:
     assert not any((trials / name / "checkpoints").exists() for name in ended)
 
 
+def test_shards_are_verified_once_for_all_trials(study: Study) -> None:
+    output = Path(study.best_config).parent
+    assert [file.relative_to(output).parts[0] for file in output.rglob(VERIFIED)] == ["tracking"]
+
+
 def test_the_same_command_does_nothing_twice(study: Study, finished: FinishedRun) -> None:
     output = Path(study.best_config).parent
     before = (output / "tracking" / "study" / "trials.jsonl").read_bytes()
@@ -100,6 +106,21 @@ def test_the_same_command_does_nothing_twice(study: Study, finished: FinishedRun
     assert (again.winner, again.mlflow_run_id) == (study.winner, study.mlflow_run_id)
     assert (output / "tracking" / "study" / "trials.jsonl").read_bytes() == before
     assert json.loads((output / "study_result.json").read_text())["winner"] == study.winner
+
+
+def test_the_tokens_are_used_up_by_a_trial_that_finishes(finished: FinishedRun, tmp_path: Path) -> None:
+    """It is the winner, and no other one begins; with more tokens the study goes on."""
+    section = {
+        "space": {KEY: f"grid({GOOD}, {BROKEN})"}, "scheduler": "none",
+        "budget": {"trials": 2, "tokens": 18 * finished.config.train.global_batch_tokens},
+    }  # fmt: skip
+    found = tune(_config(finished, tmp_path / "out", **section))
+    assert [(log.trial, log.state, log.step) for log in found.trials][:1] == [("000", "finished", 18)]
+    assert found.winner == "000"
+    assert not (tmp_path / "out" / "trials" / "000" / "checkpoints").exists()
+    client = MlflowClient(found.tracking_uri)
+    (experiment,) = [client.get_run(str(found.mlflow_run_id)).info.experiment_id]
+    assert {run.info.status for run in client.search_runs([experiment])} <= {"FINISHED", "KILLED"}
 
 
 def test_another_study_is_refused(study: Study, finished: FinishedRun) -> None:
