@@ -28,6 +28,7 @@ from crlft_ray.checkpoints.folder import (
     complete_checkpoints,
     fetch_file,
 )
+from crlft_ray.meeting import meet
 from crlft_ray.storage import Place, patiently
 
 
@@ -58,6 +59,10 @@ class Resumption:
     def close(self) -> None:
         """Removes the local copies; collective."""
         dist.barrier()
+        self.remove_copies()
+
+    def remove_copies(self) -> None:
+        """Removes the local copies at once, also where another rank is still reading one."""
         for folder in (self.folder, self.node_copy):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -79,7 +84,9 @@ def find_resumption(folder: Place) -> Resumption | None:
         local = Path(tempfile.mkdtemp(prefix="crlft-resume-"))
         found = Resumption(checkpoint, local, checkpoint.state.world_size != dist.get_world_size(), passed_over)
         reasons: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(reasons, _fetch(found))
+        reason = _fetch(found)
+        meet(f"fetched {checkpoint.place.name}")
+        dist.all_gather_object(reasons, reason)
         if not any(reasons):
             found.seconds = time.perf_counter() - began
             return found
@@ -121,6 +128,7 @@ def _fetch_own(found: Resumption) -> str | None:
 def _fetch_universal(found: Resumption) -> str | None:
     stored = found.checkpoint.place / UNIVERSAL
     told: list[Any] = [(_convert(found, stored), uuid.uuid4().hex) if dist.get_rank() == 0 else None]
+    meet(f"converted {found.checkpoint.place.name}")
     dist.broadcast_object_list(told)
     problem, name = told[0]
     if problem is None:
@@ -130,7 +138,7 @@ def _fetch_universal(found: Resumption) -> str | None:
                 stored.copy_to_local(local)
                 found.node_copy = local
                 found.bytes_read += _size(local)
-            dist.barrier()
+            meet(f"copied {found.checkpoint.place.name}")
         (found.folder / UNIVERSAL).symlink_to(local)
         # Every rank reads every parameter's state and keeps its part (DeepSpeed, load_hp_checkpoint_state).
         found.bytes_read += _size(local)

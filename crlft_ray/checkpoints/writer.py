@@ -71,7 +71,8 @@ class Writer:
         self._store: Any = dist.distributed_c10d._get_default_store()
         self._snapshots = Snapshots()
         self._thread = ThreadPoolExecutor(1, "crlft-checkpoint")
-        self._running: Future[None] | None = None
+        self._running: Future[bool] | None = None
+        self._begun = 0
 
     def save(self, engine: Any, state: RunState, *, wait: bool = False) -> float | None:
         """Snapshots the engine and lets it be written; collective.
@@ -90,17 +91,18 @@ class Writer:
         began = time.perf_counter()
         contents = self._snapshots.take(engine)
         blocked = time.perf_counter() - began
-        self._running = self._thread.submit(self._write, contents, state)
+        self._begun += 1
+        self._running = self._thread.submit(self._write, contents, state, self._begun)
         if wait:
             self.finish()
         return blocked
 
-    def finish(self) -> None:
-        """Waits until the last checkpoint is written, or has failed."""
-        if self._running is not None:
-            self._running.result()
+    def finish(self) -> bool:
+        """Waits until the last checkpoint is written, or has failed; whether it is complete, as far as rank 0 knows."""
+        return self._running is None or self._running.result()
 
-    def _write(self, contents: dict[str, Any], state: RunState) -> None:
+    def _write(self, contents: dict[str, Any], state: RunState, number: int) -> bool:
+        """Whether the checkpoint is complete; of this rank's part alone where it is not rank 0."""
         began = time.monotonic()
         place = checkpoint_place(self._folder, self._attempt, state.step)
         try:
@@ -109,9 +111,12 @@ class Writer:
         except Exception as error:
             # Storage fails in many ways: OSError, torch's own for a writer that failed, those of a store's client.
             outcome = [_FAILED, f"rank {self._rank}: {_reason(error)}"]
-        self._store.set(self._key(state.step, self._rank), json.dumps(outcome))
-        if self._rank == 0:
-            self._written(self._commit(place, state, began))
+        self._store.set(self._key(number, self._rank), json.dumps(outcome))
+        if self._rank != 0:
+            return bool(outcome[0] == _DONE)
+        complete, written = self._commit(place, state, number, began)
+        self._written(written)
+        return complete
 
     def _write_file(self, place: Place, name: str, content: Any) -> StoredFile:
         target = place / name
@@ -125,8 +130,8 @@ class Writer:
                 raise hashing.failed or error from error
         return StoredFile(name, self._rank, hashing.size, hashing.digest.hexdigest())
 
-    def _commit(self, place: Place, state: RunState, began: float) -> Written:
-        outcomes = [self._outcome_of(rank, state.step) for rank in range(self._world_size)]
+    def _commit(self, place: Place, state: RunState, number: int, began: float) -> tuple[bool, Written]:
+        outcomes = [self._outcome_of(rank, number) for rank in range(self._world_size)]
         files = [StoredFile(**file) for outcome, content in outcomes if outcome == _DONE for file in content]
         try:
             for outcome, content in outcomes:
@@ -135,15 +140,16 @@ class Writer:
             self._heard(self._timeout)
             commit(place, state, files)
         except Exception as error:
-            return Written(state.step, error=f"{_reason(error)}{_removed(place)}")
+            return False, Written(state.step, error=f"{_reason(error)}{_removed(place)}")
         try:
             remove_old(self._folder, self._keep)
         except Exception as error:
-            return Written(state.step, error=f"it is complete, but older ones cannot be removed: {_reason(error)}")
-        return Written(state.step, seconds=time.monotonic() - began, bytes=sum(file.size for file in files))
+            error_text = f"it is complete, but older ones cannot be removed: {_reason(error)}"
+            return True, Written(state.step, error=error_text)
+        return True, Written(state.step, seconds=time.monotonic() - began, bytes=sum(file.size for file in files))
 
-    def _outcome_of(self, rank: int, step: int) -> list[Any]:
-        key, deadline = self._key(step, rank), time.monotonic() + self._timeout
+    def _outcome_of(self, rank: int, number: int) -> list[Any]:
+        key, deadline = self._key(number, rank), time.monotonic() + self._timeout
         # `get` would wait with the store locked for everyone else in this process.
         while not self._store.check([key]):
             if time.monotonic() > deadline:
@@ -152,8 +158,9 @@ class Writer:
         found: list[Any] = json.loads(self._store.get(key))
         return found
 
-    def _key(self, step: int, rank: int) -> str:
-        return f"crlft/checkpoint/{step}/{rank}"
+    def _key(self, number: int, rank: int) -> str:
+        """Of the `number`-th checkpoint of this start: one that failed is written again after the same step."""
+        return f"crlft/checkpoint/{number}/{rank}"
 
 
 class _Hashing:

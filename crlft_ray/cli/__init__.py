@@ -37,3 +37,7 @@ def main() -> None:
     except TrainingFailed as error:
         print(f"crlft: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        # A disk that is full, storage that denies access or does not answer: its own words say what is wrong.
+        print(f"crlft: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)

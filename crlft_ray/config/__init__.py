@@ -3,6 +3,7 @@
 from crlft_ray.config.classes import ClassSpec, CustomTemplate
 from crlft_ray.config.data import ClassByField, Source
 from crlft_ray.config.load import dump_config, load_config, read_config, validate
+from crlft_ray.config.paths import with_absolute_paths
 from crlft_ray.config.schema import Config
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "load_config",
     "read_config",
     "validate",
+    "with_absolute_paths",
 ]

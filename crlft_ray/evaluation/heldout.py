@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from crlft_ray.shards.manifest import HELDOUT
 from crlft_ray.shards.pack import best_fit_decreasing
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, Encoded, encode
+
+_FEW = 100
+"""Conversations beyond those asked for that are not worth a sort."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,15 +52,24 @@ class ConversationLosses:
 
 
 def read_heldout(shards: Place, per_class: int | None) -> list[Conversation]:
-    """The held-out conversations of a shard folder; at most `per_class` of each class, those with the lowest id."""
+    """The held-out conversations of a shard folder; at most `per_class` of each class, those with the lowest id.
+
+    Takes memory for those alone.
+    """
     place = shards / HELDOUT
     found: dict[str, list[tuple[str, Conversation]]] = {}
-    for line in place.read_text().splitlines():
-        row = json.loads(line)
-        turns = tuple(Turn(turn["role"], turn["content"], turn["weight"]) for turn in row["turns"])
-        conversation = Conversation(row["class"], row["system"], turns)
-        found.setdefault(row["class"], []).append((row["id"], conversation))
-    return [conversation for rows in found.values() for _, conversation in sorted(rows)[:per_class]]
+    with place.filesystem.open_input_stream(place.path) as stream:
+        for line in io.TextIOWrapper(stream, encoding="utf-8"):
+            row = json.loads(line)
+            rows = found.setdefault(row["class"], [])
+            turns = tuple(Turn(turn["role"], turn["content"], turn["weight"]) for turn in row["turns"])
+            rows.append((row["id"], Conversation(row["class"], row["system"], turns)))
+            if per_class is not None and len(rows) > 2 * per_class + _FEW:
+                rows.sort(key=lambda row: row[0])
+                del rows[per_class:]
+    return [
+        conversation for rows in found.values() for _, conversation in sorted(rows, key=lambda row: row[0])[:per_class]
+    ]
 
 
 def encode_content(

@@ -29,7 +29,7 @@ def export_model(
     steps: int = 0,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Writes `target` as a whole or not at all; collective on a partitioned model.
+    """Writes `target` as a whole or not at all (on object storage: not as a model); collective on a partitioned one.
 
     Whoever loads the folder and applies its chat template speaks to the `infer_as` class without knowing of
     conditions.
@@ -82,6 +82,7 @@ def _scratch(target: Place) -> Iterator[Path]:
 def _put(folder: Path, target: Place, old: Path) -> None:
     """Brings a finished folder to its place; a local one that was there is moved aside first."""
     if not target.is_local:
+        (target / "config.json").remove()
         target.remove()
         _upload(folder, target)
         return
@@ -104,7 +105,10 @@ def _write_config(model: Any, tokenizer: ChatTokenizer, folder: Path) -> None:
 
 
 def _upload(folder: Path, target: Place) -> None:
-    from pyarrow import fs
-
+    """Whoever reads the target takes it for a model when it has a config.json, which comes last."""
+    config = folder / "config.json"
+    content = config.read_bytes()
+    config.unlink()
     target.make_folder()
-    fs.copy_files(str(folder), target.path, destination_filesystem=target.filesystem)
+    target.copy_from_local(folder)
+    (target / config.name).write_bytes(content)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +124,13 @@ def _replace_shards(
     config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFile], sizes: Sizes, request: Any
 ) -> Manifest:
     log.info("preparing shards from %d file(s), %.1f MB", len(files), sum(file.size for file in files) / 1e6)
-    scratch = Place.of(config.output) / f"shards.{os.getpid()}.part"
+    output = Place.of(config.output)
+    if output.is_folder():
+        # Left by a start that was killed; the folder is this process's alone.
+        for left in output.children():
+            if re.fullmatch(r"shards\.\d+\.(part|old)", left.name):
+                left.remove()
+    scratch = output / f"shards.{os.getpid()}.part"
     try:
         manifest = _prepare_in(scratch, config, tokenizer, files, sizes, request)
         shards_folder(config).replace_with(scratch, last=MANIFEST)

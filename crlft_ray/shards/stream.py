@@ -63,6 +63,8 @@ def stream(
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=_READ_AHEAD_BYTES)
+    # Nothing is read while a training evaluates, however long that takes.
+    context.execution_no_progress_timeout_s = -1
     # Small blocks leave a task while it is still reading, so the first pack does not wait for the last.
     context.target_max_block_size = 1 << 20
     reader = PackReader(folder, manifest)

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, encode
 
 _BATCH = 256
+SHOWN_REJECTED = 5
+"""Rejected rows of each piece that are known without their file."""
 SPILL_SCHEMA = pa.schema(
     [
         *SCHEMA,
@@ -44,8 +47,11 @@ class PieceCounts:
     lines: int = 0
     """Lines (JSONL) or rows, empty lines included: where the next piece's lines begin."""
     rows: int = 0
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    """Position in the piece, and the reason."""
+    rejected: int = 0
+    first_rejected: list[tuple[int, str]] = field(default_factory=list)
+    """Position in the piece, and the reason; the others are only in the file."""
+    rejected_file: Place | None = None
+    """JSON lines of the same for all."""
     cleaned: Counter[str] = field(default_factory=Counter)
     not_sampled: int = 0
     spills: list[Place] = field(default_factory=list)
@@ -82,8 +88,47 @@ def spill_piece(
         UserError: the file is damaged.
     """
     counts = PieceCounts()
+    with _RejectedRows(target, counts) as rejected:
+        _spill_rows(_tagged(piece, config, counts, rejected), target, config, tokenizer, buckets, most_bytes, counts)
+    return counts
+
+
+class _RejectedRows:
+    """Writes them down as they come: there may be as many as rows."""
+
+    def __init__(self, target: Place, counts: PieceCounts) -> None:
+        self._place = target.at(f"{target.path}.rejected")
+        self._counts = counts
+        self._stream: Any = None
+
+    def __enter__(self) -> _RejectedRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def add(self, position: int, reason: str) -> None:
+        """A row of the piece that cannot be used."""
+        if self._stream is None:
+            self._counts.rejected_file = self._place
+            self._stream = self._place.filesystem.open_output_stream(self._place.path)
+        self._stream.write(json.dumps([position, reason]).encode() + b"\n")
+        self._counts.rejected += 1
+        if len(self._counts.first_rejected) < SHOWN_REJECTED:
+            self._counts.first_rejected.append((position, reason))
+
+
+def _spill_rows(
+    rows: Iterator[_Tagged],
+    target: Place,
+    config: Config,
+    tokenizer: ChatTokenizer,
+    buckets: int,
+    most_bytes: int,
+    counts: PieceCounts,
+) -> None:
     tables: list[pa.Table] = []
-    rows = _tagged(piece, config, counts)
     while batch := list(itertools.islice(rows, _BATCH)):
         tables.append(_tokenised(batch, config, tokenizer, counts))
         if sum(table.nbytes for table in tables) >= most_bytes:
@@ -91,10 +136,9 @@ def spill_piece(
             tables = []
     if tables:
         counts.spills.append(_spill(tables, buckets, target, len(counts.spills)))
-    return counts
 
 
-def _tagged(piece: Piece, config: Config, counts: PieceCounts) -> Iterator[_Tagged]:
+def _tagged(piece: Piece, config: Config, counts: PieceCounts, rejected: _RejectedRows) -> Iterator[_Tagged]:
     source = config.data.sources[piece.file.source]
     for row in read_rows(piece):
         counts.lines = row.position + 1
@@ -104,7 +148,7 @@ def _tagged(piece: Piece, config: Config, counts: PieceCounts) -> Iterator[_Tagg
         try:
             conversation = _conversation(row, config, piece.file.source)
         except RejectedRow as reason:
-            counts.rejected.append((row.position, str(reason)))
+            rejected.add(row.position, str(reason))
             continue
         except CleanedRow as kind:
             counts.cleaned[str(kind)] += 1

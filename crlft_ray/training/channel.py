@@ -14,6 +14,7 @@ class Channel:
     def __init__(self) -> None:
         self._stop = self._given_up = False
         self._lines: list[str] = []
+        self._refusal = ""
         self._workers: list[Any] = []
 
     def ask_to_stop(self) -> None:
@@ -38,9 +39,13 @@ class Channel:
         """A line for the person who watches the run."""
         self._lines.append(line)
 
-    def said_since(self, position: int) -> list[str]:
-        """Lines from a position on."""
-        return self._lines[position:]
+    def refuse(self, problem: str) -> None:
+        """A worker has found what the user must mend; the others may wait for it, and are not to be started again."""
+        self._refusal = self._refusal or problem
+
+    def said_since(self, position: int) -> tuple[list[str], str]:
+        """Lines from a position on, and what the user must mend, or nothing."""
+        return self._lines[position:], self._refusal
 
 
 class StopFlag:

@@ -13,6 +13,7 @@ from crlft_ray.shards.manifest import Manifest
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.schedule import order_of, planned_steps
+from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ def start_over(config: Config) -> None:
     found = [place for place in output.children() if place.name in names]
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
         place.remove()
+    # Of a remote output it lies elsewhere.
+    Place.of(tracking_folder(config)).remove()
     log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
 
 
@@ -82,6 +85,7 @@ def _refuse_another(config: Config, earlier: Config) -> None:
         ("train.seed", earlier.train.seed, config.train.seed),
         ("train.global_batch_tokens", earlier.train.global_batch_tokens, config.train.global_batch_tokens),
         ("train.precision", earlier.train.precision, config.train.precision),
+        ("train.per_sequence", earlier.train.per_sequence, config.train.per_sequence),
     ):
         if before != now:
             raise UserError(

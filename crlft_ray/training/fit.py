@@ -75,10 +75,12 @@ def _watch(
             told = True
             log.info("stopping after the current step, with a checkpoint; ask again to stop at once")
             job.channel.ask_to_stop.remote()
-        lines = ray.get(job.channel.said_since.remote(said))
+        lines, refusal = ray.get(job.channel.said_since.remote(said))
         said += len(lines)
         for line in lines:
             log.info("%s", line)
+        if refusal:
+            raise UserError(refusal)
         latest = ray.get(job.recorder.latest.remote())
         progress.show(latest["step"], latest["metrics"])
         nudge.heard(latest["step"])
@@ -104,7 +106,8 @@ def _checked(done: dict[str, Any], steps: int) -> dict[str, Any]:
     if "failed" in done:
         raise (UserError if done["user_error"] else TrainingFailed)(done["failed"])
     if "stopped" in done:
-        raise Stopped(f"stopped after step {done['step']} of {steps}; the same command goes on from there")
+        where = "there" if done["kept"] else "the newest complete checkpoint, because that of this step was not written"
+        raise Stopped(f"stopped after step {done['step']} of {steps}; the same command goes on from {where}")
     if done.get("step") != steps:
         raise TrainingFailed(f"only {done.get('step', 0)} of {steps} planned steps were run")
     return done

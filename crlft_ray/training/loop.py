@@ -19,6 +19,7 @@ from crlft_ray.training.worker import TrainJob
 
 if TYPE_CHECKING:
     from crlft_ray.checkpoints.resume import Resumption
+    from crlft_ray.training.watch import Watch
 
 MOST_NOT_FINITE = 10
 """Steps in a row without a finite gradient after which a run gives up."""
@@ -34,15 +35,20 @@ class Loop:
         import torch.distributed as dist
 
         from crlft_ray.checkpoints.writer import Writer
+        from crlft_ray.training.heldout import HeldoutEvaluation
 
         self._job = job
         self._engine = engine
         self._packs = packs
+        self._heldout = HeldoutEvaluation(job, engine)
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._order = job.order
         self._steps = planned_steps(job.config, self._order)
         self._state = replace(found.checkpoint.state if found else self._beginning(), world_size=self._world_size)
         self._reports = Reports(job, self._rank)
+        if found and found.checkpoint.state.config.get("train") != job.config.model_dump(mode="json")["train"]:
+            # The steps after the checkpoint are learned in another way, and give other values.
+            self._reports.rewind(self._state.step)
         self._reports.metrics(self._state.step, start)
         attempt = torch.tensor([begin_attempt(job.checkpoints) if self._rank == 0 else 0], device=engine.device)
         dist.broadcast(attempt, 0)
@@ -55,6 +61,8 @@ class Loop:
             written=self._reports.checkpoint,
             heard=self._reports.heard,
         )
+        self._saved: int | None = None
+        """Step after which this start has begun its last checkpoint."""
         if found:
             bytes_read = torch.tensor([float(found.bytes_read)], device=engine.device)
             dist.all_reduce(bytes_read)
@@ -98,17 +106,17 @@ class Loop:
             return {"failed": failed, "user_error": False}
         done = {"first_step": first, **asdict(self._state)}
         if self._state.step < self._steps:
-            return {**done, "stopped": True}
+            return {**done, "stopped": True, "kept": self._writer.finish()}
         every = self._job.config.evaluate.every
         if every and self._steps % every:
-            self._evaluate_heldout()
+            self._evaluate_heldout(watch)
         began = time.perf_counter()
         self._export()
         self._writer.finish()
         self._reports.metrics(self._state.step, {"export/seconds": time.perf_counter() - began})
         return done
 
-    def _loop(self, first: int, watch: Any) -> str | None:
+    def _loop(self, first: int, watch: Watch) -> str | None:
         """Runs the steps; returns why it had to stop."""
         import torch
 
@@ -121,7 +129,7 @@ class Loop:
         for step in range(first, self._steps):
             watch.at("stop")
             if self._agreed(bool(stop)):
-                self._save(wait=True)
+                self._save_at_stop()
                 break
             began = time.perf_counter()
             watch.begin_step(step)
@@ -146,8 +154,7 @@ class Loop:
                 )
             every = config.evaluate.every
             if every and (step + 1) % every == 0:
-                watch.at("held-out evaluation")
-                self._evaluate_heldout()
+                self._evaluate_heldout(watch)
             if self._checkpoint_due(step + 1):
                 watch.at("checkpoint")
                 self._save(wait=step + 1 == self._steps)
@@ -181,45 +188,33 @@ class Loop:
     def _save(self, *, wait: bool = False) -> None:
         blocked = self._writer.save(self._engine, self._state, wait=wait)
         if blocked is not None:
+            self._saved = self._state.step
             self._reports.metrics(self._state.step, {"checkpoint/blocked_s": blocked})
 
-    def _evaluate_heldout(self) -> None:
-        import torch
+    def _save_at_stop(self) -> None:
+        """A complete checkpoint of this very step is left as it is: writing it again could only damage it."""
+        complete = self._writer.finish()
+        if self._saved != self._state.step or not self._agreed(complete):
+            self._save(wait=True)
 
-        from crlft_ray.evaluation.heldout import conversation_losses, encode_content, read_heldout
-
+    def _evaluate_heldout(self, watch: Watch) -> None:
         began = time.perf_counter()
-        config = self._job.config
-        conversations = read_heldout(self._job.shards, config.evaluate.heldout)
-        if not conversations:
+        metrics = self._heldout.measure(watch)
+        if not metrics:
             return
-        metrics = {}
-        self._engine.eval()
-        for name, spec in config.classes.items():
-            encoded = encode_content(self._job.tokenizer, conversations, spec.condition, config.data.context)
-            losses = conversation_losses(
-                self._engine, encoded, config.data.pack_tokens, torch.device(self._engine.device),
-                rank=self._rank, world_size=self._world_size,
-            )  # fmt: skip
-            for other in config.class_names:
-                chosen = losses.of(torch.tensor([c.class_name == other for c in conversations]).numpy())
-                metrics[f"heldout/{other}/as_{name}"] = chosen.mean
-                if other == name:
-                    metrics[f"heldout_se/{other}"] = chosen.standard_error
-        self._engine.train()
-        best = config.infer_as
+        best = self._job.config.infer_as
         loss = metrics[f"heldout/{best}/as_{best}"]
         self._state = replace(self._state, heldout=None if math.isnan(loss) else loss)
         self._reports.metrics(self._state.step, {**metrics, "evaluate/seconds": time.perf_counter() - began})
 
     def _export(self) -> None:
-        import torch.distributed as dist
-
         from crlft_ray.export import export_model
+        from crlft_ray.meeting import meet
 
         job = self._job
         export_model(
             self._engine.module.model, job.tokenizer, job.config, job.manifest, job.export,
             writes=self._rank == 0, steps=self._state.step,
         )  # fmt: skip
-        dist.barrier()
+        # Rank 0 may upload for longer than a collective would wait.
+        meet("export")

@@ -33,6 +33,11 @@ class Reports:
             with self._lock:
                 self._unheard.append(told)
 
+    def rewind(self, step: int) -> None:
+        """What was measured later than `step` no longer counts."""
+        if self._rank == 0:
+            self._job.recorder.rewind.remote(step)
+
     def heard(self, seconds: float) -> None:
         """Waits until the recorder has all metrics up to now.
 

@@ -67,12 +67,16 @@ class Tracked:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        records = self._end_recorder()
-        for record in records:
-            self.last_metrics.update(record.metrics)
-        self._log_artifacts(records)
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
-        self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+        try:
+            records = self._end_recorder()
+            for record in records:
+                self.last_metrics.update(record.metrics)
+            self._log_artifacts(records)
+        except OSError as error:
+            log.warning("tracking: curves and settings could not be added to the run: %s", error)
+        finally:
+            self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
 
     def _end_recorder(self) -> list[Record]:
         """All metrics of the run."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crlft_ray.checkpoints.state import RunState
-from crlft_ray.config import Config, dump_config
+from crlft_ray.config import Config, dump_config, with_absolute_paths
 from crlft_ray.device import with_precision
 from crlft_ray.diagnosis.ready import refuse_unready
 from crlft_ray.errors import UserError
@@ -89,6 +89,7 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
         TrainingFailed: the run could not go on.
     """
     asked_at = time.time()
+    config = with_absolute_paths(config)
     read_manifest(shards_folder(config))
     with owned(config.output) as lease:
         if (tracking_folder(config) / "study").exists():

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+import torch
+
 
 class RankMissing(RuntimeError):  # noqa: N818
     """A collective waited too long; the message names who did not come, and where they are."""
@@ -70,7 +72,9 @@ class Watch:
     ) -> None:
         self._done.set()
         waited = time.monotonic() - self._since
-        if isinstance(error, RuntimeError) and not isinstance(error, RankMissing) and waited > 0.9 * self._timeout:
+        late = isinstance(error, RuntimeError) and waited > 0.9 * self._timeout
+        # Memory that is used up is a RuntimeError, too, and may well come late.
+        if late and not isinstance(error, RankMissing | torch.OutOfMemoryError):
             raise RankMissing(f"a collective waited {waited:.0f} s: {self.missing()}") from error
 
     def _place(self, position: str) -> None:
@@ -78,8 +82,10 @@ class Watch:
 
     def _tell_when_stuck(self) -> None:
         # NCCL's own watchdog may end the process without an exception in Python; then this line is all there is.
+        told = 0.0
         while not self._done.wait(min(10.0, self._timeout / 4)):
-            waited = time.monotonic() - self._since
-            if waited > 0.9 * self._timeout:
+            since = self._since
+            waited = time.monotonic() - since
+            if waited > 0.9 * self._timeout and since != told:
+                told = since
                 print(f"crlft: waiting for {waited:.0f} s: {self.missing()}", flush=True)
-                return

@@ -69,7 +69,8 @@ def checkpoints_folder(config: Config) -> Place:
 def train_worker(job: TrainJob) -> dict[str, Any]:
     """Trains to the planned end and exports; the same result on every rank, rank 0's reaches the driver.
 
-    A run that cannot go on returns `failed` with the reason: an exception would be retried by Ray Train.
+    A run that cannot go on returns `failed` with the reason: an exception would be retried by Ray Train. What one rank
+    alone finds the user must mend is told to the driver, which ends the others.
     """
     began = time.time()
     import ray
@@ -82,17 +83,24 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
     from crlft_ray.training.engine import build_engine
     from crlft_ray.training.loop import Loop
 
+    found = None
     try:
         found = find_resumption(job.checkpoints)
         packs = started(job.packs(found.checkpoint.state.packs_consumed if found else 0))
         folder = str(model_folder(job.config.model))
         engine = build_engine(job.config, folder, job.tokenizer, universal=bool(found and found.universal))
+        if found is not None:
+            load(engine, found)
+            found.close()
+        start = {"start/workers_s": began - job.asked_at, "start/model_s": time.time() - began}
+        return Loop(job, engine, packs, found, start).train()
     except NoneUsable as damage:
-        return {"failed": f"no checkpoint can be used: {damage}; `--fresh` starts over", "user_error": True}
+        problem = f"no checkpoint can be used: {damage}; `--fresh` starts over"
     except UserError as error:
-        return {"failed": str(error), "user_error": True}
-    if found is not None:
-        load(engine, found)
-        found.close()
-    start = {"start/workers_s": began - job.asked_at, "start/model_s": time.time() - began}
-    return Loop(job, engine, packs, found, start).train()
+        problem = str(error)
+    finally:
+        if found is not None:
+            found.remove_copies()
+    # The other ranks may wait for this one in a collective: the driver ends them.
+    ray.get(job.channel.refuse.remote(problem))
+    return {"failed": problem, "user_error": True}

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.config import Config, dump_config
+from crlft_ray.config import Config, dump_config, with_absolute_paths
 from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
 from crlft_ray.evaluation.suites import load_suite
@@ -86,7 +86,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
     for suite in [*config.evaluate.suites, *([config.register_.suite] if register_as else [])]:
         # What cannot be fetched or read is better known before the trials than after them.
         load_suite(suite)
-    config = _absolute(config)
+    config = _with_tracking(with_absolute_paths(config))
     from crlft_ray.ray_session import connect
 
     connect()
@@ -127,11 +127,10 @@ def _study(config: Config, space: dict[str, Domain], register_as: str | None) ->
         return _finish(config, job, space, logs, run, folder, register_as)
 
 
-def _absolute(config: Config) -> Config:
-    """Trials run in processes of their own, and must find the study's folder and its MLflow."""
-    output = config.output if "://" in config.output else str(Path(config.output).absolute())
-    uri = tracking_uri(config.tracking.uri, output)
-    return config.model_copy(update={"output": output, "tracking": config.tracking.model_copy(update={"uri": uri})})
+def _with_tracking(config: Config) -> Config:
+    """Trials must find the study's MLflow."""
+    uri = tracking_uri(config.tracking.uri, config.output)
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": uri})})
 
 
 def _start_over(config: Config) -> None:

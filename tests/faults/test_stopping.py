@@ -13,9 +13,10 @@ from tests.runs import FinishedRun
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.long]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_and_goes_on(number: signal.Signals, new_run: NewRun, finished: FinishedRun) -> None:
-    config, output = new_run(checkpoint_every=1000)
+@pytest.mark.parametrize(("number", "every"), [(signal.SIGTERM, 1000), (signal.SIGINT, 1000), (signal.SIGTERM, 1)])
+def test_it_stops_and_goes_on(number: signal.Signals, every: int, new_run: NewRun, finished: FinishedRun) -> None:
+    """Also where the step after which it stops has a checkpoint anyway."""
+    config, output = new_run(checkpoint_every=every)
     with runs.started(config) as process:
         runs.wait_for(lambda: runs.steps_seen(output) >= 2)
         process.send_signal(number)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,22 @@ STOPPED_AT = 5
 
 @pytest.fixture(scope="module")
 def parts(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Trained]:
-    """The same run in two parts: up to a step, and, called again, from there to the end."""
+    """The same run in two parts: up to a step, and, called again, from there to the end; in a relative folder."""
     raw = finished.config.model_dump(mode="json", by_alias=True)
-    raw["output"] = str(tmp_path_factory.mktemp("resumed") / "run")
-    prepare(validate(raw, "test"))
-    return train(_stopped(raw)), train(validate(raw, "test"))
+    raw["output"] = "run"
+    with _inside(tmp_path_factory.mktemp("resumed")):
+        prepare(validate(raw, "test"))
+        return train(_stopped(raw)), train(validate(raw, "test"))
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _stopped(raw: dict[str, Any]) -> Config:

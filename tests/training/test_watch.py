@@ -51,6 +51,7 @@ def test_where_nobody_is_behind_no_rank_is_blamed(said: Said) -> None:
 @pytest.mark.slow
 def test_other_errors_stay_what_they_are(said: Said) -> None:
     assert said["another error"][:2] == ["ValueError", "not a collective's"]
+    assert said["no memory"][:2] == ["OutOfMemoryError", "none is left"], "it may well come late"
     assert said["a quick error"][:3] == ["RuntimeError", "at once", ""]
     assert TIMEOUT_S > 1, "or an error could not be quick"
 

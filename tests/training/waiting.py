@@ -15,7 +15,7 @@ import torch.distributed as dist
 from crlft_ray.training.watch import RankMissing, Watch
 
 TIMEOUT_S = 3.0
-CASES = ("a step behind", "behind inside a step", "nobody is behind", "another error", "a quick error")
+CASES = ("a step behind", "behind inside a step", "nobody is behind", "another error", "no memory", "a quick error")
 
 
 def wait_in_vain(rank: int, world_size: int, results: str) -> None:
@@ -42,6 +42,9 @@ def _first(watch: Watch, case: str, group: dist.ProcessGroup) -> list[str]:
             if case == "another error":
                 time.sleep(TIMEOUT_S)
                 raise ValueError("not a collective's")
+            if case == "no memory":
+                time.sleep(TIMEOUT_S)
+                raise torch.OutOfMemoryError("none is left")
             if case == "a quick error":
                 raise RuntimeError("at once")
             dist.all_reduce(torch.ones(1), group=group)
