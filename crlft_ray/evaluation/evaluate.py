@@ -19,7 +19,7 @@ from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
-from crlft_ray.training.cluster import room_for
+from crlft_ray.training.cluster import wait_for_room
 
 DEFAULT_SUITES = ("agieval",)
 
@@ -153,7 +153,7 @@ def score(
     from crlft_ray.ray_session import connect
 
     connect()
-    if not room_for({"CPU": threads}):
+    if not wait_for_room({"CPU": float(threads)}, 1):
         raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
     reports: list[HeldoutReport | None] = [None] * len(models)
     if shards_place:

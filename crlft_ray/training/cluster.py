@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from typing import Any
 
@@ -9,8 +11,13 @@ from crlft_ray.config import Config
 from crlft_ray.errors import UserError
 from crlft_ray.ray_session import is_own_cluster
 
+log = logging.getLogger(__name__)
+
 _PATIENCE_S = 30.0
-"""How long an autoscaling cluster is given to announce more nodes."""
+"""How long nodes are waited for that nobody says are starting."""
+_STARTING_S = 1200.0
+"""How long nodes may take to start before nobody counts on them: a cloud may have none left to give."""
+_SAY_EVERY_S = 60.0
 
 
 def worker_resources(config: Config) -> dict[str, float]:
@@ -33,22 +40,72 @@ def beside_driver(actor: type) -> Any:
 
 
 def check_capacity(config: Config) -> None:
-    """Waits a little for enough nodes, where others may come; Ray Train itself would wait for ever.
+    """Waits for enough nodes, where others may come; Ray Train itself would wait for ever.
 
     Raises:
         UserError: the workers do not fit.
     """
-    resources = worker_resources(config)
-    deadline = time.monotonic() + (0.0 if is_own_cluster() else _PATIENCE_S)
-    least = config.train.least_workers
-    while (fits := room_for(resources)) < least:
-        if time.monotonic() >= deadline:
-            wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
-            raise UserError(
-                f"train.workers: {least} workers of {wanted} each do not fit into this cluster, which "
-                f"has room for {fits}; lower train.workers or train.resources_per_worker, or add nodes"
-            )
-        time.sleep(1.0)
+    resources, least = worker_resources(config), config.train.least_workers
+    fits = wait_for_room(resources, least)
+    if fits < least:
+        wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+        raise UserError(
+            f"train.workers: {least} workers of {wanted} each do not fit into this cluster, which "
+            f"has room for {fits}; lower train.workers or train.resources_per_worker, or add nodes"
+        )
+
+
+def wait_for_room(resources: dict[str, float], workers: int) -> int:
+    """How many workers fit into the cluster, which is asked for as many nodes as `workers` need and given time.
+
+    A cluster that does not start nodes gets half a minute, in which some may join it; one that does is waited for as
+    long as nodes are on their way.
+    """
+    import ray
+
+    fits, taken = room_for(resources), {name: amount for name, amount in resources.items() if amount > 0}
+    if fits >= workers or is_own_cluster() or not taken:
+        return fits
+    # What an autoscaler starts nodes for is what waits for resources. Nothing runs in it.
+    demand = ray.util.placement_group([taken] * workers)
+    more_at = sign_at = said_at = time.monotonic()
+    try:
+        while fits < workers:
+            now = time.monotonic()
+            if (coming := nodes_on_their_way()) and now - more_at < _STARTING_S:
+                sign_at = now
+            if now - sign_at >= _PATIENCE_S:
+                break
+            if coming and now - said_at >= _SAY_EVERY_S:
+                log.info("waiting for nodes: %d of %d workers fit, %d more nodes are starting", fits, workers, coming)
+                said_at = now
+            time.sleep(1.0)
+            found = room_for(resources)
+            if found > fits:
+                more_at = sign_at = time.monotonic()
+            fits = found
+    finally:
+        ray.util.remove_placement_group(demand)
+    return fits
+
+
+def nodes_on_their_way() -> int:
+    """How many nodes the cluster's autoscaler is starting; 0 where there is none.
+
+    Ray has two autoscalers, which keep their state in different places; `ray status` reads the same two.
+    """
+    import ray
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if is_autoscaler_v2():
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        return len(status.pending_nodes) + sum(int(launch.count) for launch in status.pending_launches)
+    kept = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    report = (json.loads(kept).get("autoscaler_report") if kept else None) or {}
+    return len(report.get("pending_nodes", ())) + sum(map(int, report.get("pending_launches", {}).values()))
 
 
 def room_for(resources: dict[str, float]) -> int:

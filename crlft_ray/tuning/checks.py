@@ -12,7 +12,7 @@ from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.tracking.spool import replace_text
-from crlft_ray.training.cluster import room_for, worker_resources
+from crlft_ray.training.cluster import wait_for_room, worker_resources
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.tuning.space import Domain, with_values
@@ -78,7 +78,8 @@ def check_room(config: Config, space: Mapping[str, Domain]) -> None:
     }
     config = with_values(config, largest)
     resources = worker_resources(config)
-    wanted, room = config.tune.at_once * config.train.least_workers, room_for(resources)
+    wanted = config.tune.at_once * config.train.least_workers
+    room = wait_for_room(resources, wanted)
     if wanted > room:
         raise UserError(
             f"tune.at_once: {config.tune.at_once} trials of {config.train.least_workers} workers each do not fit: the "
