@@ -54,8 +54,6 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
             # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-            # A process for each CPU, of which few are ever used: they take from what starts, and from what trains.
-            os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
             # How often logs are looked for that could be shown, in seconds: here nobody is shown any.
             os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
             ray.init(

@@ -21,8 +21,9 @@ from crlft_ray.evaluation.heldout import (
     encode_content,
     read_heldout,
 )
-from crlft_ray.model.load import load_model, model_config
+from crlft_ray.model.load import load_model
 from crlft_ray.model.packed import PackedModel
+from crlft_ray.model.shape import model_config
 from crlft_ray.shards.manifest import read_manifest, read_tokenizer
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer, Encoded

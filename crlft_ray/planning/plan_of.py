@@ -9,7 +9,7 @@ from typing import Any
 from crlft_ray.config import Config
 from crlft_ray.device import with_precision
 from crlft_ray.errors import UserError
-from crlft_ray.model.load import model_config
+from crlft_ray.model.shape import model_config
 from crlft_ray.planning.advice import Mend, Setup, mends
 from crlft_ray.planning.data import prepared, readers, steps
 from crlft_ray.planning.figure import Figure, Figures, exact

@@ -93,8 +93,6 @@ class Recorder:
         self._sender = Sender(uri, self._folder, self._spool)
         self._sender.start()
         self._sampler = SystemSampler(uri, self._record_system, interval_s) if system_metrics else None
-        if self._sampler is not None:
-            self._sampler.start()
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the values of a step and returns at once; values of this name and step that are known are dropped."""
@@ -110,6 +108,9 @@ class Recorder:
                 log.warning("tracking: step %s: %s is no number and is lost: %r", step, name, value)
         record = Record(int(step), int(time.time() * 1000), values)
         with self._lock:
+            if self._sampler is not None and self._sampler.ident is None:
+                # Not at once: it imports MLflow, while the workers start.
+                self._sampler.start()
             merged = {**self._latest["metrics"], **values}
             self._latest = {"step": record.step, "time_ms": record.time_ms, "metrics": merged}
             self._keep(record)
@@ -148,7 +149,7 @@ class Recorder:
         """Sends what is left, and says what could not be; gives up when MLflow takes nothing for `timeout_s`."""
         if self._delivery is not None:
             return self._delivery
-        if self._sampler is not None:
+        if self._sampler is not None and self._sampler.ident is not None:
             self._sampler.finish()
         with self._lock:
             self._flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import uuid
@@ -25,7 +26,8 @@ class Run:
     """The MLflow run of an output folder.
 
     `folder`/run.json holds its id and what is still to be told. Nothing here raises because MLflow is away: it is
-    said in a warning, and the next call, in this process or a later one, tries again. One process at a time.
+    said in a warning, and the next call, in this process or a later one, tries again. One process at a time, but for
+    opening it.
     """
 
     def __init__(self, uri: str, folder: Path) -> None:
@@ -50,14 +52,33 @@ class Run:
         return bool(self._load()["ended"])
 
     def start(self, spec: RunSpec, run_id: str | None = None) -> str | None:
-        """Opens the run, or continues the one that this folder or `run_id` (a checkpoint's) names.
+        """Opens the run, or continues the one that this folder or `run_id` (a checkpoint's) names: `describe`, `begin`.
+
+        Returns, raises: as `begin`.
+        """
+        self.describe(spec, run_id)
+        return self.begin()
+
+    def describe(self, spec: RunSpec, run_id: str | None = None) -> None:
+        """Says what the run is, to be opened by `begin` or, at its first values, by a `Recorder` on this folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        state = self._load()
+        params = {name: shown(value) for name, value in flatten(spec.params).items()}
+        described = {**asdict(spec), "params": params}
+        state.update(run_id=run_id or state["run_id"], spec=described, opened=False, status=None, ended=False)
+        self._save(state)
+
+    def begin(self) -> str | None:
+        """Opens the run that was described.
 
         Returns:
             its id, or None where MLflow is away; a `Recorder` on this folder then opens it as soon as it can.
 
         Raises:
             UserError: a wrong `tracking.uri`, the experiment was deleted, or the server denies access.
-            OSError: the folder cannot be written.
         """
 
         def begin() -> None:
@@ -65,11 +86,6 @@ class Run:
             with denials_explained(self.uri):
                 self.open()
 
-        state = self._load()
-        params = {name: shown(value) for name, value in flatten(spec.params).items()}
-        described = {**asdict(spec), "params": params}
-        state.update(run_id=run_id or state["run_id"], spec=described, opened=False, status=None, ended=False)
-        self._save(state)
         self._try("open the run", begin)
         return self.run_id
 
@@ -130,6 +146,22 @@ class Run:
             UserError: as `start`; also where `start` was never called.
             Exception: whatever MLflow's client raises.
         """
+        with self._turn():
+            return self._open()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A process and its recorder may both come to open the run, and it is to be one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "run.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                # Some network file systems have no locks; the two seldom meet.
+                log.debug("tracking: %s cannot be locked: %s", file.name, error)
+            yield
+
+    def _open(self) -> str:
         state = self._load()
         if state["spec"] is None:
             raise UserError(f"{self.folder}: no run was started in this folder")

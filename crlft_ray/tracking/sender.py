@@ -86,6 +86,8 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """The thread's loop; ends after `finish`, when everything is sent or the time is over."""
+        # Importing MLflow would take from what starts meanwhile.
+        self._wake.wait()
         while not self._abandoned.is_set():
             # Cleared before looking, so that a record that comes in between is not slept over.
             self._wake.clear()

@@ -30,8 +30,15 @@ _RAY_TRAIN = "ray_train"
 """Folder of Ray Train's own state beside the checkpoints, which are ours."""
 
 
-def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] | None = None) -> dict[str, Any]:
+def fit(
+    job: TrainJob,
+    lease: Lease,
+    meanwhile: Callable[[], object],
+    on_records: Callable[[list[Record]], None] | None = None,
+) -> dict[str, Any]:
     """Trains to the planned end; `on_records` is given the metrics as they come.
+
+    `meanwhile` is called while the workers start, and what it raises ends them.
 
     Raises:
         Stopped: after SIGTERM or SIGINT, and a checkpoint.
@@ -45,6 +52,7 @@ def fit(job: TrainJob, lease: Lease, on_records: Callable[[list[Record]], None] 
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
         fitting = in_background(lambda: _fit_trainer(job), "crlft-fit")
         try:
+            meanwhile()
             _watch(job, fitting, lease, progress, asked, on_records)
         except RayError as error:
             _give_up(job)

@@ -79,7 +79,7 @@ class Loop:
             model_shape=job.model_shape,
             parameters=sum(getattr(p, "ds_numel", p.numel()) for p in self._engine.module.parameters()),
             seed=job.config.train.seed,
-            mlflow_run_id=job.run_id,
+            mlflow_run_id="",
             not_finite=0,
             no_weight=0,
             heldout=None,
@@ -91,11 +91,7 @@ class Loop:
 
         from crlft_ray.training.watch import Watch
 
-        self._state = replace(
-            self._state,
-            mlflow_run_id=self._job.run_id or self._state.mlflow_run_id,
-            config=self._job.config.model_dump(mode="json", by_alias=True),
-        )
+        self._state = replace(self._state, config=self._job.config.model_dump(mode="json", by_alias=True))
         first = self._order.step_at(self._state.packs_consumed)
         store = dist.distributed_c10d._get_default_store()
         watch = Watch(store, self._rank, self._world_size, self._job.config.train.collective_timeout)
@@ -186,6 +182,7 @@ class Loop:
         return done == self._steps or end_of_epoch or done % self._job.config.train.checkpoint_every == 0
 
     def _save(self, *, wait: bool = False) -> None:
+        self._state = replace(self._state, mlflow_run_id=self._reports.run_id() or self._state.mlflow_run_id)
         blocked = self._writer.save(self._engine, self._state, wait=wait)
         if blocked is not None:
             self._saved = self._state.step

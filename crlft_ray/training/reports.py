@@ -38,6 +38,12 @@ class Reports:
         if self._rank == 0:
             self._job.recorder.rewind.remote(step)
 
+    def run_id(self) -> str | None:
+        """MLflow's id of the run, for rank 0; None as long as MLflow could not be reached."""
+        import ray
+
+        return ray.get(self._job.recorder.run_id.remote()) if self._rank == 0 else None
+
     def heard(self, seconds: float) -> None:
         """Waits until the recorder has all metrics up to now.
 

@@ -40,7 +40,8 @@ def tracking_folder(config: Config) -> Path:
 class Tracked:
     """The MLflow run and the recorder actor around a training; ends the run however the training ended.
 
-    A run that a checkpoint names is continued, also where the folder that remembers it is gone.
+    The run is to be opened (`run.begin`) while the workers start: a new database takes two seconds. A run that a
+    checkpoint names is continued, also where the folder that remembers it is gone.
     """
 
     def __init__(self, config: Config, manifest: Manifest, run_id: str | None, parent_run: str | None) -> None:
@@ -49,7 +50,7 @@ class Tracked:
         folder.mkdir(parents=True, exist_ok=True)
         self.run = Run(tracking_uri(config.tracking.uri, config.output), folder)
         facts = {**manifest.counts, "packs": manifest.packs, "tokens": manifest.tokens, "fill": manifest.fill}
-        self.run.start(
+        self.run.describe(
             RunSpec(
                 experiment=config.tracking.experiment,
                 name=Place.of(config.output).name,

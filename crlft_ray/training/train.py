@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from crlft_ray.background import in_background
 from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, dump_config, with_absolute_paths
 from crlft_ray.device import with_precision
@@ -15,7 +17,7 @@ from crlft_ray.diagnosis.ready import refuse_unready
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import Lease, owned
-from crlft_ray.model.load import model_config, model_shape
+from crlft_ray.model.shape import model_config, model_shape
 from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest
 from crlft_ray.shards.prepare import chat_tokenizer, model_path, shards_folder
 from crlft_ray.shards.verify import VERIFIED, verify_shards
@@ -97,13 +99,23 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
         if fresh:
             start_over(config)
         config = with_precision(config, earlier_config(config))
-        return _train(config, _check(config), lease, within, asked_at)
+        return _train(config, _connected_and_checked(config), lease, within, asked_at)
+
+
+def _connected_and_checked(config: Config) -> _Parts:
+    """Both at once: Ray waits for its processes while what is checked waits for imports."""
+    from crlft_ray.ray_session import connect
+
+    checking = in_background(lambda: _check(config), "crlft-check")
+    try:
+        connect()
+    finally:
+        # A process does not end in the middle of an import.
+        wait([checking])
+    return checking.result()
 
 
 def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, asked_at: float) -> Trained:
-    from crlft_ray.ray_session import connect
-
-    connect()
     shards, output = shards_folder(config), Place.of(config.output)
     check_capacity(config)
     refuse_unready(
@@ -123,13 +135,12 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
             export=output / "export",
             tokenizer=parts.tokenizer,
             peak_lr=peak_lr(config, parts.manifest),
-            run_id=tracked.run.run_id or "",
             model_shape=parts.model_shape,
             recorder=tracked.recorder,
             channel=beside_driver(Channel).remote(),
             asked_at=asked_at,
         )
-        done = fit(job, lease, within.on_records if within else None)
+        done = fit(job, lease, tracked.run.begin, within.on_records if within else None)
     trained = Trained(
         output=str(output),
         export=str(job.export),

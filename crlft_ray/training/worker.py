@@ -29,7 +29,6 @@ class TrainJob:
     export: Place
     tokenizer: ChatTokenizer
     peak_lr: float
-    run_id: str
     model_shape: dict[str, Any]
     recorder: Any
     """Handle of the Recorder actor."""

@@ -11,7 +11,7 @@ from crlft_ray.ablation.model import TEMPLATE, Size, write_model
 from crlft_ray.ablation.sources import SOURCES
 from crlft_ray.ablation.world import Sample, World
 from crlft_ray.conversations import Conversation, Turn
-from crlft_ray.model.load import model_config
+from crlft_ray.model.shape import model_config
 from crlft_ray.templates import ChatTokenizer, encode, load_chat_tokenizer
 
 SMALL = Size(hidden=32, layers=1, heads=2, intermediate=48)

@@ -186,7 +186,7 @@ def limit(run: Config) -> list[float]:
 
     from crlft_ray.device import with_precision
     from crlft_ray.model.batch import micro_batch
-    from crlft_ray.model.load import model_config
+    from crlft_ray.model.shape import model_config
     from crlft_ray.shards.prepare import model_path
 
     torch.set_num_threads(run.train.threads_per_worker)

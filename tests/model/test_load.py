@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from crlft_ray.errors import UserError
-from crlft_ray.model.load import add_tokens, load_model, model_config
+from crlft_ray.model.load import add_tokens, load_model
+from crlft_ray.model.shape import model_config
 from crlft_ray.templates import ChatTokenizer
 from tests.model.new_tokens import IDS, NEW_TOKENS, add_on_rank, tokenizer_with_new_tokens
 from tests.training.gradients import VOCABULARY, write_model

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from crlft_ray.model.load import load_model, model_config
+from crlft_ray.model.load import load_model
+from crlft_ray.model.shape import model_config
 from crlft_ray.planning.residency import Rules, residency
 from crlft_ray.planning.size import model_size
 from tests.training.gradients import write_model

@@ -5,9 +5,12 @@ import math
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from crlft_ray.errors import UserError
 from crlft_ray.tracking import Delivery, Recorder, Run, deliver, read_records
@@ -151,8 +154,8 @@ def test_system_metrics_go_on_where_they_ended(uri: str, tmp_path: Path) -> None
         recorder = Recorder(uri, tmp_path / "t", interval_s=0.2)
         path = tmp_path / "t" / "metrics.jsonl"
         before = path.read_bytes().count(b"\n")
-        until(lambda path=path, before=before: path.read_bytes().count(b"\n") >= before + 3)
         recorder.record(1, {"a": 1.0})
+        until(lambda path=path, before=before: path.read_bytes().count(b"\n") >= before + 4)
         assert recorder.close().unsent == 0
     memory = points(uri, run_id, "system/system_memory_usage_megabytes")
     assert len(memory) >= 6
@@ -192,3 +195,20 @@ def test_a_full_disk_stops_nothing_and_its_loss_is_reported(uri: str, tmp_path: 
     else:
         assert done.stdout.strip() == "Delivery(sent=0, unsent=101, lost=0)"
     assert kept == list(range(len(kept)))
+
+
+def test_a_run_that_two_open_at_once_is_one(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver and the recorder, both of which may come first."""
+    create = MlflowClient.create_run
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.5)
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", slowly)
+    Run(uri, tmp_path / "t").describe(SPEC)
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: Run(uri, tmp_path / "t").begin(), range(4)))
+    client = MlflowClient(uri)
+    (experiment,) = [each for each in client.search_experiments() if each.name == SPEC.experiment]
+    assert [run.info.run_id for run in client.search_runs([experiment.experiment_id])] == list(found)

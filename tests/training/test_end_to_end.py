@@ -49,7 +49,7 @@ def test_exactly_these_files(finished: FinishedRun) -> None:
         "chat_template.jinja", "README.md", "crlft.json",
     }  # fmt: skip
     assert {path.name for path in (output / "tracking").iterdir()} == {
-        "metrics.jsonl", "metrics.sent.json", "run.json", "artifacts", "curves", "verified.json",
+        "metrics.jsonl", "metrics.sent.json", "run.json", "run.lock", "artifacts", "curves", "verified.json",
     }  # fmt: skip
     assert (output / "config.yaml").read_text() == dump_config(finished.config)
     assert load_config(output / "config.yaml") == finished.config
@@ -151,7 +151,7 @@ def test_a_job_pickles_small(finished: FinishedRun) -> None:
 
     job = TrainJob(
         finished.config, finished.manifest, shards_folder(finished.config), Place.of("export"),
-        chat_tokenizer(finished.config), 0.1, "", {}, None, None, 0.0,
+        chat_tokenizer(finished.config), 0.1, {}, None, None, 0.0,
     )  # fmt: skip
     assert len(cloudpickle.dumps(job)) < 100_000
 

@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache, StoppingCriteriaList
 
 from crlft_ray.evaluation.asking.attention import BLOCK, next_whole, padded_widths, register, whole_blocks
-from crlft_ray.model.load import unlike_ours
+from crlft_ray.model.shape import unlike_ours
 
 _log = logging.getLogger(__name__)
 
