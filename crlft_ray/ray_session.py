@@ -54,6 +54,9 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
             # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+            # Ray announces four times as many processes as it would start at once as a finding, in the middle of what a
+            # person reads; two trials side by side have more, and most of them wait.
+            os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(8 * cores))
             # How often logs are looked for that could be shown, in seconds: here nobody is shown any.
             os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
             ray.init(

@@ -36,7 +36,7 @@ SPLITS: tuple[AskedSplit, ...] = ("validation", "test")
 
 def study_ablation(
     *,
-    output: str = "runs/ablation",
+    output: str | None = None,
     quick: bool = False,
     seeds: int = 3,
     further: bool = False,
@@ -46,7 +46,8 @@ def study_ablation(
     """Trains every row with every seed through Tune and Train, asks each model the problems, and writes report.html.
 
     Args:
-        output: local folder of worlds, models, answers and report; the same call goes on with it, and one for more
+        output: local folder of worlds, models, answers and report, by default runs/ablation, or
+            with `quick` runs/ablation-quick; the same call goes on with it, and one for more
             seeds or rows trains only what is missing.
         quick: one seed and shorter trainings, to see it work.
         seeds: worlds and initial models for each row.
@@ -59,6 +60,7 @@ def study_ablation(
         Stopped: SIGTERM or SIGINT came; the same command goes on.
         TrainingFailed: a row failed twice; the same call tries it again.
     """
+    output = output or ("runs/ablation-quick" if quick else "runs/ablation")
     if "://" in output:
         raise UserError(f"output: {output} is not local; the ablation's files are small, keep them beside the driver")
     if split == "test":

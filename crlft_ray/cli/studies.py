@@ -39,7 +39,13 @@ app.add_typer(study_app, name="study")
 
 @study_app.command("ablation")
 def study_ablation(
-    output: Annotated[str, typer.Option(help="Folder of worlds, models, answers and report.html.")] = "runs/ablation",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of worlds, models, answers and report.html.",
+            show_default="runs/ablation, or runs/ablation-quick",
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One seed and short trainings.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Worlds and initial models for each row.")] = 3,
     further: Annotated[

@@ -24,6 +24,11 @@ def test_the_mean_lies_in_its_interval() -> None:
         assert found.high - found.low < width
 
 
+def test_an_accuracy_lies_between_0_and_1() -> None:
+    found = accuracy(np.asarray([[0.9], [0.2], [1.0]]) + np.zeros((3, 100)))
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
 def test_a_row_does_not_differ_from_itself() -> None:
     rights = _rights(0.5)
     found = difference(rights, rights)
