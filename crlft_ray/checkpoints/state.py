@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunState:
-    """All of a run but its tensors; the same on every rank."""
+    """All of a run but its tensors; the same on every rank, but for MLflow's run."""
 
     step: int
     """Steps done."""
@@ -25,6 +25,7 @@ class RunState:
     parameters: int
     seed: int
     mlflow_run_id: str
+    """Known to rank 0; empty where MLflow was away."""
     not_finite: int
     """Steps skipped because of a non-finite gradient."""
     no_weight: int

@@ -1,6 +1,6 @@
 """What a model is, by its config: refuses those that our packed attention does not reproduce.
 
-Loading weights is apart from it, because the driver only looks, and importing torch takes it a second.
+Loading weights is apart from it: the driver only looks, and what it imports for that it imports while Ray starts.
 """
 
 from __future__ import annotations

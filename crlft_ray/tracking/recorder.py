@@ -50,7 +50,7 @@ class History:
 
 
 class Recorder:
-    """Spools metrics and sends them to the run of `folder`, which `Run.start` has made.
+    """Spools metrics and sends them to the run of `folder`, which `Run.describe` has described.
 
     Plain Python, so that it can be a Ray actor: `ray.remote(num_cpus=0)(Recorder)`. No method waits for MLflow,
     except `close`, and none raises because of it or of a full disk. A value is known by its name and step: the first
@@ -66,11 +66,11 @@ class Recorder:
         interval_s: float = 10.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts to send.
+        """Waits for the first value.
 
         Args:
             uri, folder: of the run.
-            system_metrics: whether to measure the machine's load, every `interval_s` seconds.
+            system_metrics: whether to measure the machine's load, every `interval_s` seconds from the first value on.
             environment: the driver's `mlflow_environment()`, which an actor lacks.
 
         Raises:
@@ -108,13 +108,20 @@ class Recorder:
                 log.warning("tracking: step %s: %s is no number and is lost: %r", step, name, value)
         record = Record(int(step), int(time.time() * 1000), values)
         with self._lock:
-            if self._sampler is not None and self._sampler.ident is None:
-                # Not at once: it imports MLflow, while the workers start.
-                self._sampler.start()
             merged = {**self._latest["metrics"], **values}
             self._latest = {"step": record.step, "time_ms": record.time_ms, "metrics": merged}
             self._keep(record)
         self._sender.wake()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Begins to measure the machine; not at once, because it imports MLflow while the workers start."""
+        if self._sampler is not None and self._sampler.ident is None:
+            try:
+                self._sampler.start()
+            except RuntimeError as error:
+                log.warning("tracking: no system metrics: %s", error)
+                self._sampler = None
 
     def rewind(self, step: int) -> None:
         """What was recorded later than `step` no longer counts, because training goes on from there in another way.

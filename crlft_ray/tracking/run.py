@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from crlft_ray.tracking.spool import replace_text
 from crlft_ray.tracking.store import Dataset, RunSpec, connect, flatten, open_run, reason, shown
 
 log = logging.getLogger(__name__)
+
+_LONGEST_TURN_S = 120.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -43,7 +46,7 @@ class Run:
 
     @property
     def started(self) -> bool:
-        """Whether `start` was called for this folder, now or in an earlier process."""
+        """Whether the run was described in this folder, now or in an earlier process."""
         return self._load()["spec"] is not None
 
     @property
@@ -65,6 +68,10 @@ class Run:
         Raises:
             OSError: the folder cannot be written.
         """
+        with self._turn():
+            self._describe(spec, run_id)
+
+    def _describe(self, spec: RunSpec, run_id: str | None) -> None:
         state = self._load()
         params = {name: shown(value) for name, value in flatten(spec.params).items()}
         described = {**asdict(spec), "params": params}
@@ -146,19 +153,32 @@ class Run:
             UserError: as `start`; also where `start` was never called.
             Exception: whatever MLflow's client raises.
         """
+        state = self._load()
+        if state["opened"] and state["run_id"] is not None:
+            return str(state["run_id"])
         with self._turn():
             return self._open()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """A process and its recorder may both come to open the run, and it is to be one."""
+        """A process and its recorder may both come to open the run, and it is to be one.
+
+        A network file system may have no locks, or one that nobody holds any more: then the two, which seldom meet,
+        take their chance.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "run.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                # Some network file systems have no locks; the two seldom meet.
-                log.debug("tracking: %s cannot be locked: %s", file.name, error)
+            deadline = time.monotonic() + _LONGEST_TURN_S
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(0.1)
+                except OSError as error:
+                    log.debug("tracking: %s cannot be locked: %s", file.name, error)
+                    break
+                else:
+                    break
             yield
 
     def _open(self) -> str:

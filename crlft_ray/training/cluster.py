@@ -62,17 +62,27 @@ def wait_for_room(resources: dict[str, float], workers: int) -> int:
     long as nodes are on their way.
     """
     import ray
+    from ray.exceptions import RayError
 
     fits, taken = room_for(resources), {name: amount for name, amount in resources.items() if amount > 0}
     if fits >= workers or is_own_cluster() or not taken:
         return fits
     # What an autoscaler starts nodes for is what waits for resources. Nothing runs in it.
     demand = ray.util.placement_group([taken] * workers)
+    most, coming = fits, 0
     more_at = sign_at = said_at = time.monotonic()
     try:
         while fits < workers:
             now = time.monotonic()
-            if (coming := nodes_on_their_way()) and now - more_at < _STARTING_S:
+            try:
+                coming = nodes_on_their_way()
+                fits = room_for(resources)
+            except RayError as error:
+                # A head that comes back, perhaps.
+                log.warning("waiting for nodes: %s", error)
+            if fits > most:
+                most, more_at, sign_at = fits, now, now
+            if coming and now - more_at < _STARTING_S:
                 sign_at = now
             if now - sign_at >= _PATIENCE_S:
                 break
@@ -80,10 +90,6 @@ def wait_for_room(resources: dict[str, float], workers: int) -> int:
                 log.info("waiting for nodes: %d of %d workers fit, %d more nodes are starting", fits, workers, coming)
                 said_at = now
             time.sleep(1.0)
-            found = room_for(resources)
-            if found > fits:
-                more_at = sign_at = time.monotonic()
-            fits = found
     finally:
         ray.util.remove_placement_group(demand)
     return fits

@@ -51,21 +51,25 @@ def fit(
     with Progress(steps, job.config.class_names) as progress, stop_signals() as asked:
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
         fitting = in_background(lambda: _fit_trainer(job), "crlft-fit")
+        opening = in_background(meanwhile, "crlft-meanwhile")
         try:
-            meanwhile()
-            _watch(job, fitting, lease, progress, asked, on_records)
+            _watch(job, fitting, opening, lease, progress, asked, on_records)
         except RayError as error:
             _give_up(job)
             raise TrainingFailed(f"a process beside the training is gone: {first_cause(error)}") from error
         except BaseException:
             _give_up(job)
             raise
+        finally:
+            # What comes after the training uses what it opens.
+            wait([opening], timeout=_GIVE_UP_S)
     return _checked(fitting.result(), steps)
 
 
 def _watch(
     job: TrainJob,
     fitting: Future[dict[str, Any]],
+    opening: Future[object],
     lease: Lease,
     progress: Progress,
     asked: Event,
@@ -79,6 +83,8 @@ def _watch(
     while not ended:
         ended = bool(wait([fitting], timeout=0.5).done)
         lease.check()
+        if opening.done():
+            opening.result()
         if asked.is_set() and not told:
             told = True
             log.info("stopping after the current step, with a checkpoint; ask again to stop at once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from crlft_ray.training.step import StepResult
 
 
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+
+
 class Reports:
-    """Sends without waiting: neither tracking nor a slow driver ever makes training wait. Other ranks are silent."""
+    """Sends without waiting: neither tracking nor a slow driver makes training wait, but for the run's id at a
+    checkpoint, and a moment. Other ranks are silent."""
 
     def __init__(self, job: TrainJob, rank: int) -> None:
         self._job = job
@@ -39,10 +46,18 @@ class Reports:
             self._job.recorder.rewind.remote(step)
 
     def run_id(self) -> str | None:
-        """MLflow's id of the run, for rank 0; None as long as MLflow could not be reached."""
+        """MLflow's id of the run, for rank 0; None where the recorder does not know it, or does not answer."""
         import ray
+        from ray.exceptions import RayError
 
-        return ray.get(self._job.recorder.run_id.remote()) if self._rank == 0 else None
+        if self._rank != 0:
+            return None
+        try:
+            run_id: str | None = ray.get(self._job.recorder.run_id.remote(), timeout=_ANSWER_S)
+        except RayError as error:
+            log.warning("tracking: a checkpoint does not name MLflow's run: %s", error)
+            return None
+        return run_id
 
     def heard(self, seconds: float) -> None:
         """Waits until the recorder has all metrics up to now.

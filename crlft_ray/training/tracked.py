@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from crlft_ray.config import Config
-from crlft_ray.errors import Stopped
+from crlft_ray.errors import Stopped, UserError
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.storage import Place
@@ -40,7 +40,7 @@ def tracking_folder(config: Config) -> Path:
 class Tracked:
     """The MLflow run and the recorder actor around a training; ends the run however the training ended.
 
-    The run is to be opened (`run.begin`) while the workers start: a new database takes two seconds. A run that a
+    The run is to be opened (`begin`) while the workers start: a new database takes two seconds. A run that a
     checkpoint names is continued, also where the folder that remembers it is gone.
     """
 
@@ -63,11 +63,30 @@ class Tracked:
         # Beside the driver: that is where the spool and a SQLite database lie.
         self.recorder = beside_driver(Recorder).remote(self.run.uri, folder, environment=mlflow_environment())
         self.last_metrics: dict[str, float] = {}
+        self._refused = False
 
     def __enter__(self) -> Tracked:
         return self
 
+    def begin(self) -> None:
+        """Opens the run.
+
+        Raises:
+            UserError: MLflow refuses it (`Run.begin`).
+        """
+        try:
+            self.run.begin()
+        except UserError:
+            self._refused = True
+            raise
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._refused:
+            # There is no run to end, and the recorder would only be refused, too.
+            import ray
+
+            ray.kill(self.recorder)
+            return
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
         try:
             records = self._end_recorder()

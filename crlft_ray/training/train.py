@@ -140,7 +140,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
             channel=beside_driver(Channel).remote(),
             asked_at=asked_at,
         )
-        done = fit(job, lease, tracked.run.begin, within.on_records if within else None)
+        done = fit(job, lease, tracked.begin, within.on_records if within else None)
     trained = Trained(
         output=str(output),
         export=str(job.export),

@@ -87,10 +87,11 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
         # What cannot be fetched or read is better known before the trials than after them.
         load_suite(suite)
     config = _with_tracking(with_absolute_paths(config))
-    from crlft_ray.ray_session import connect
+    from crlft_ray.ray_session import connect, is_own_cluster
 
     connect()
-    check_room(config, space)
+    if is_own_cluster():
+        check_room(config, space)
     with owned(config.output):
         check_no_training(config)
         if fresh:
@@ -111,6 +112,8 @@ def _study(config: Config, space: dict[str, Domain], register_as: str | None) ->
     check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
     shards, verified = shards_folder(config), Place.of(tracking_folder(config)) / VERIFIED
     verify_shards(shards, manifest, verified)
+    # Not earlier: nodes that are started for trials would be paid for while shards are made.
+    check_room(config, space)
     run = open_run(config, manifest.fingerprint)
     job = Trials(config, str(shards), run.run_id, metric_of(config), str(Path.cwd()), verified)
     search = Search(
