@@ -33,7 +33,7 @@ from tests.synthetic import raw_config
 connect()
 cluster._PATIENCE_S = 6.0
 found = [cluster.room_for({"CPU": 1, "trains": 1})]
-for workers in (2, 3):
+for workers in (2, 5):
     train = {"workers": workers, "resources_per_worker": {"CPU": 1, "trains": 1}}
     try:
         cluster.check_capacity(validate(raw_config("model", "output", "source", train=train), "test"))
@@ -104,6 +104,6 @@ def test_nodes_are_started_for_a_training(autoscaler: str) -> None:
     with hosts(1) as (host,), _autoscaling(host, _AUTOSCALERS[autoscaler]) as drivers:
         asked = host.run("-c", _ASK, env=drivers)
     assert asked.returncode == 0, asked.stderr
-    before, for_two, for_three = json.loads(asked.stdout.splitlines()[-1])
+    before, for_two, for_five = json.loads(asked.stdout.splitlines()[-1])
     assert (before, for_two) == (0, 2)
-    assert "3 workers of 1 CPU, 1 trains each do not fit into this cluster, which has room for 2" in for_three
+    assert "5 workers of 1 CPU, 1 trains each do not fit into this cluster, which has room for 2" in for_five
