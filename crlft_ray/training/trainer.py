@@ -1,4 +1,4 @@
-"""Ray's trainer without what is not used here."""
+"""Ray's trainer without what is not used here, and with what needs no dashboard."""
 
 from __future__ import annotations
 
@@ -14,5 +14,13 @@ class Trainer(TorchTrainer):  # type: ignore[misc]
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if type(callback).__name__ != "DatasetsCallback"]
+        kept = []
+        for callback in super()._create_default_callbacks():
+            name = type(callback).__name__
+            if name == "PlacementGroupCleanerCallback":
+                from crlft_ray.training.cleaner import CleanerCallback
+
+                kept.append(CleanerCallback())
+            elif name != "DatasetsCallback":
+                kept.append(callback)
+        return kept

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from ray.util import placement_group_table
 
 from crlft_ray.config import Config, load_config, validate
 from crlft_ray.errors import UserError
@@ -16,7 +17,7 @@ from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.training.train import train
 from crlft_ray.tuning.study import Study, tune
 from tests.runs import FinishedRun
-from tests.tracking.server import points
+from tests.tracking.server import points, until
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +85,11 @@ def test_one_parent_run_and_a_child_for_each_trial(study: Study) -> None:
     assert points(study.tracking_uri, stopped.info.run_id, METRIC).keys() >= {4}
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id, "study")}
     assert artifacts == {f"study/{KEY}.png", "study/history.png", "study/curves.png"}
+
+
+def test_a_trial_that_is_stopped_early_gives_its_cpus_back(study: Study) -> None:
+    """Its process is killed, and cannot do it; a study with many would come to a standstill."""
+    until(lambda: not [group for group in placement_group_table().values() if group["state"] != "REMOVED"])
 
 
 def test_only_what_is_needed_is_kept(study: Study) -> None:
