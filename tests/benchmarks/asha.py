@@ -60,7 +60,7 @@ def noise_of(scratch: Path, best: TrialLog, steps: int) -> float:
     """How far another seed moves the best trial's metric."""
     from crlft_ray.training.train import train
 
-    raw = config(scratch, "noise", 1, steps).model_dump(mode="json", by_alias=True)
+    raw = config(scratch, "none", 1, steps).model_dump(mode="json", by_alias=True) | {"output": str(scratch / "noise")}
     raw["classes"]["weak"]["weight"] = best.values["classes.weak.weight"]
     raw["train"]["seed"] = 1
     raw["data"]["shards"] = str(scratch / "none" / "shards")
