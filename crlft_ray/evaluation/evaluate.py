@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from crlft_ray.capacity import wait_for_room
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report, load_tokenizer
 from crlft_ray.evaluation.comparison import Comparison, compare
@@ -19,7 +20,6 @@ from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
-from crlft_ray.training.cluster import wait_for_room
 
 DEFAULT_SUITES = ("agieval",)
 

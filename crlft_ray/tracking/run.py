@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +13,11 @@ from typing import Any, Literal
 
 from crlft_ray.errors import Stopped, UserError
 from crlft_ray.tracking.access import denials_explained
+from crlft_ray.tracking.lock import locked
 from crlft_ray.tracking.spool import replace_text
 from crlft_ray.tracking.store import Dataset, RunSpec, connect, flatten, open_run, reason, shown
 
 log = logging.getLogger(__name__)
-
-_LONGEST_TURN_S = 120.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -68,7 +65,7 @@ class Run:
         Raises:
             OSError: the folder cannot be written.
         """
-        with self._turn():
+        with locked(self.folder / "run.lock"):
             self._describe(spec, run_id)
 
     def _describe(self, spec: RunSpec, run_id: str | None) -> None:
@@ -150,36 +147,14 @@ class Run:
         """Opens the run in MLflow unless that was done, and returns its id.
 
         Raises:
-            UserError: as `start`; also where `start` was never called.
+            UserError: as `begin`; also where `describe` was never called.
             Exception: whatever MLflow's client raises.
         """
         state = self._load()
         if state["opened"] and state["run_id"] is not None:
             return str(state["run_id"])
-        with self._turn():
+        with locked(self.folder / "run.lock"):
             return self._open()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """A process and its recorder may both come to open the run, and it is to be one.
-
-        A network file system may have no locks, or one that nobody holds any more: then the two, which seldom meet,
-        take their chance.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "run.lock").open("w") as file:
-            deadline = time.monotonic() + _LONGEST_TURN_S
-            while time.monotonic() < deadline:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(0.1)
-                except OSError as error:
-                    log.debug("tracking: %s cannot be locked: %s", file.name, error)
-                    break
-                else:
-                    break
-            yield
 
     def _open(self) -> str:
         state = self._load()

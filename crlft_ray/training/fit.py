@@ -33,12 +33,12 @@ _RAY_TRAIN = "ray_train"
 def fit(
     job: TrainJob,
     lease: Lease,
-    meanwhile: Callable[[], object],
+    open_run: Callable[[], object],
     on_records: Callable[[list[Record]], None] | None = None,
 ) -> dict[str, Any]:
     """Trains to the planned end; `on_records` is given the metrics as they come.
 
-    `meanwhile` is called while the workers start, and what it raises ends them.
+    `open_run` opens the MLflow run while the workers start; what it raises ends them.
 
     Raises:
         Stopped: after SIGTERM or SIGINT, and a checkpoint.
@@ -51,7 +51,7 @@ def fit(
     with Progress(steps, job.config.class_names) as progress, stop_signals() as asked:
         # Ray Train would take over the signals of the main thread, and stop without a checkpoint.
         fitting = in_background(lambda: _fit_trainer(job), "crlft-fit")
-        opening = in_background(meanwhile, "crlft-meanwhile")
+        opening = in_background(open_run, "crlft-mlflow")
         try:
             _watch(job, fitting, opening, lease, progress, asked, on_records)
         except RayError as error:
@@ -61,7 +61,7 @@ def fit(
             _give_up(job)
             raise
         finally:
-            # What comes after the training uses what it opens.
+            # Whoever ends the run in MLflow comes next.
             wait([opening], timeout=_GIVE_UP_S)
     return _checked(fitting.result(), steps)
 

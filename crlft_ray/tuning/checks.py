@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crlft_ray.capacity import wait_for_room
 from crlft_ray.config import Config
 from crlft_ray.errors import UserError
 from crlft_ray.json_text import json_text
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.tracking.spool import replace_text
-from crlft_ray.training.cluster import wait_for_room, worker_resources
+from crlft_ray.training.cluster import worker_resources
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.tuning.space import Domain, with_values

@@ -91,6 +91,7 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
 
     connect()
     if is_own_cluster():
+        # No other node will come, so it is said before shards are made.
         check_room(config, space)
     with owned(config.output):
         check_no_training(config)

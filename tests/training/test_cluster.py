@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from crlft_ray.capacity import room_for
 from crlft_ray.config import Config, validate
 from crlft_ray.errors import UserError
-from crlft_ray.training.cluster import check_capacity, room_for, worker_resources
+from crlft_ray.training.cluster import check_capacity, worker_resources
 from tests.synthetic import raw_config
 
 

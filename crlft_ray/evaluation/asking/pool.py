@@ -121,8 +121,8 @@ def _workers(threads: int) -> tuple[dict[str, float], int]:
     """What a worker asks of Ray, and how many of them there are."""
     import ray
 
+    from crlft_ray.capacity import room_for
     from crlft_ray.ray_session import task_slots
-    from crlft_ray.training.cluster import room_for
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus:
