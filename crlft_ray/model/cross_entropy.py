@@ -1,9 +1,10 @@
-"""Cross-entropies of an output layer, whose logits exist for a few tokens at a time and are computed again backward.
+"""Cross-entropies of an output layer, whose logits exist in part at a time and are computed again backward.
 
-A chunk is what one matrix product makes. Within it the logits are turned into losses and gradients in smaller blocks,
-which on CPUs stay in the cache: as whole fp32 chunks they cost as much as a quarter of a small model's step.
+A chunk is what one matrix product makes: forward of some tokens, backward of some words. Within it the logits are
+turned into losses and gradients in smaller blocks, which on CPUs stay in the cache: as whole fp32 chunks they cost as
+much as a quarter of a small model's step.
 
-Shapes: L learned tokens, D hidden size, V vocabulary; C tokens of a chunk, B of a block.
+Shapes: L learned tokens, D hidden size, V vocabulary; C tokens of a chunk, W words of one, B tokens of a block.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 _CHUNK_TOKENS = 512
+"""A chunk has as many logits as so many tokens have."""
 _BLOCK_BYTES = 8 << 20
 
 
@@ -44,22 +46,29 @@ class CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of hidden states, weight and bias."""
+        """Of hidden states, weight and bias.
+
+        By words instead of tokens: the gradient of a word is then one product over all tokens, summed in fp32 inside
+        it. As a sum over chunks of tokens, rounded to bf16 after each, it gets worse with every chunk.
+        """
         hidden_LD, weight_VD, bias_V, targets_L, norms_L = ctx.saved_tensors
-        d_hidden_LD, d_weight_VD = torch.empty_like(hidden_LD), torch.zeros_like(weight_VD)
-        d_bias_V = None if bias_V is None else torch.zeros_like(bias_V)
-        for chunk in _slices(len(hidden_LD), _CHUNK_TOKENS):
-            logits_CV = F.linear(hidden_LD[chunk], weight_VD, bias_V)
-            norms_C, targets_C, grads_C = norms_L[chunk], targets_L[chunk], grads[0][chunk]
-            for block in _blocks(logits_CV):
-                d_logits_BV = logits_CV[block].float().sub_(norms_C[block, None]).exp_()
-                d_logits_BV.scatter_add_(1, targets_C[block, None], -torch.ones_like(d_logits_BV[:, :1]))
-                logits_CV[block] = d_logits_BV.mul_(grads_C[block, None])
-            d_hidden_LD[chunk] = logits_CV @ weight_VD
-            d_weight_VD.addmm_(logits_CV.t(), hidden_LD[chunk])
+        d_hidden_LD = torch.zeros_like(hidden_LD, dtype=torch.promote_types(hidden_LD.dtype, torch.float32))
+        d_weight_VD = torch.empty_like(weight_VD)
+        d_bias_V = None if bias_V is None else torch.empty_like(bias_V)
+        vocabulary = len(weight_VD)
+        for words in _slices(vocabulary, max(1, _CHUNK_TOKENS * vocabulary // max(_CHUNK_TOKENS, len(hidden_LD)))):
+            logits_LW = F.linear(hidden_LD, weight_VD[words], None if bias_V is None else bias_V[words])
+            inside_L = (targets_L >= words.start) & (targets_L < words.stop)
+            targets_in_L = (targets_L - words.start).clamp(0, logits_LW.shape[1] - 1)
+            for block in _blocks(logits_LW):
+                d_logits_BW = logits_LW[block].float().sub_(norms_L[block, None]).exp_()
+                d_logits_BW.scatter_add_(1, targets_in_L[block, None], -inside_L[block, None].float())
+                logits_LW[block] = d_logits_BW.mul_(grads[0][block, None])
+            d_hidden_LD += logits_LW @ weight_VD[words]
+            torch.mm(logits_LW.t(), hidden_LD, out=d_weight_VD[words])
             if d_bias_V is not None:
-                d_bias_V += logits_CV.sum(0)
-        return d_hidden_LD, d_weight_VD, d_bias_V, None
+                d_bias_V[words] = logits_LW.sum(0)
+        return d_hidden_LD.to(hidden_LD.dtype), d_weight_VD, d_bias_V, None
 
 
 def _slices(length: int, each: int) -> Iterator[slice]:
@@ -67,6 +76,6 @@ def _slices(length: int, each: int) -> Iterator[slice]:
         yield slice(begin, min(begin + each, length))
 
 
-def _blocks(logits_CV: torch.Tensor) -> Iterator[slice]:
-    tokens, vocabulary = logits_CV.shape
-    return _slices(tokens, tokens if logits_CV.is_cuda else max(1, _BLOCK_BYTES // (4 * vocabulary)))
+def _blocks(logits_LW: torch.Tensor) -> Iterator[slice]:
+    tokens, words = logits_LW.shape
+    return _slices(tokens, max(1, tokens if logits_LW.is_cuda else _BLOCK_BYTES // (4 * words)))

@@ -30,6 +30,25 @@ def test_they_equal_the_plain_ones(length: int, vocabulary: int, with_bias: bool
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_bf16_gets_no_worse_with_the_number_of_tokens() -> None:
+    torch.manual_seed(0)
+    hidden_LD, weight_VD = torch.randn(16_384, 64).bfloat16(), torch.randn(500, 64).mul(0.1).bfloat16()
+    # Half of the tokens are one word, as some words are much more frequent than others.
+    targets_L = torch.randint(0, 500, (16_384,)) * torch.randint(0, 2, (16_384,))
+    weights_L = torch.rand(16_384)
+    exact = [each.double().requires_grad_() for each in (hidden_LD, weight_VD)]
+    theirs_L = F.cross_entropy(F.linear(*exact), targets_L, reduction="none")
+    rounded = [each.requires_grad_() for each in (hidden_LD, weight_VD)]
+    ours_L = CrossEntropy.apply(*rounded, None, targets_L)
+    got, right = (
+        torch.autograd.grad(ours_L, rounded, weights_L),
+        torch.autograd.grad(theirs_L, exact, weights_L.double()),
+    )
+    for one, other in zip(got, right, strict=True):
+        # A result that is rounded once is off by 0.0016.
+        assert float((one.double() - other).norm() / other.norm()) < 0.004
+
+
 def test_no_more_than_a_chunk_of_logits_exists() -> None:
     hidden_LD = torch.randn(4096, 8, requires_grad=True)
     weight_VD = torch.randn(20_000, 8, requires_grad=True)
