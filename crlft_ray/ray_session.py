@@ -57,8 +57,10 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
             # Ray announces four times as many processes as it would start at once as a finding, in the middle of what a
             # person reads; two trials side by side have more, and most of them wait.
             os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(8 * cores))
-            # How often logs are looked for that could be shown, in seconds: here nobody is shown any.
+            # Nobody is shown any logs, so they are looked for once an hour; else ten times a second, more of them with
+            # every process, unless there are more than so many.
             os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
+            os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")
             ray.init(
                 "local",
                 num_cpus=cpus,

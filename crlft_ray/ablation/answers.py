@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.ablation.problems import Problem
-from crlft_ray.ablation.scoring import exact_match
+from crlft_ray.ablation.scoring import exact_match, final_answer
 
 _BATCH = 100
 _LONGEST = 64
@@ -23,6 +23,12 @@ class Answered:
     problem: Problem
     reply: str
     right: bool
+
+    @property
+    def repeats_slip(self) -> bool:
+        """Whether the final answer is the very one of the sub-optimal source, and it is wrong."""
+        slip = self.problem.slip
+        return slip != self.problem.answer and final_answer(self.reply, self.problem.answer) == slip
 
 
 class Learner:
@@ -77,6 +83,7 @@ def write_answers(answers: Sequence[Answered], path: Path) -> None:
             {
                 "questions": answered.problem.questions,
                 "answer": answered.problem.answer,
+                "slip": answered.problem.slip,
                 "reply": answered.reply,
                 "right": answered.right,
                 "skill": answered.problem.skill,
@@ -90,7 +97,8 @@ def write_answers(answers: Sequence[Answered], path: Path) -> None:
     part.replace(path)
 
 
-def read_rights(path: Path) -> list[tuple[str, bool]]:
-    """Level and verdict of each problem, in their order."""
+def read_answers(path: Path, asked: Sequence[Problem]) -> list[Answered]:
+    """What was answered to `asked`, in their order."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(row["level"], row["right"]) for row in rows]
+    assert [tuple(row["questions"]) for row in rows] == [problem.questions for problem in asked]
+    return [Answered(problem, row["reply"], row["right"]) for problem, row in zip(asked, rows, strict=True)]

@@ -20,9 +20,9 @@ class Interval:
     high: float
 
 
-def accuracy(rights_SP: npt.NDArray[np.float64]) -> Interval:
-    """Of one row: S seeds × P problems of 0 and 1. Student's t knows no bounds, an accuracy does."""
-    found = _interval(rights_SP)
+def share(values_SP: npt.NDArray[np.float64]) -> Interval:
+    """Of one row's ones: S seeds × P problems of 0 and 1. Student's t knows no bounds, a share does."""
+    found = _interval(values_SP)
     return Interval(found.mean, max(0.0, found.low), min(1.0, found.high))
 
 

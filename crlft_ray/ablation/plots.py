@@ -7,21 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from crlft_ray.ablation.hidden_map import Points
-from crlft_ray.ablation.paired import Interval
-from crlft_ray.ablation.results import Distribution, RowResult
-from crlft_ray.ablation.rows import CRLFT
+from crlft_ray.ablation.results import Measure, RowResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WHERE: tuple[tuple[Distribution, str], ...] = (("in", "in distribution"), ("out", "out of distribution"))
+_WHERE: tuple[tuple[Measure, str], ...] = (("in", "in distribution"), ("out", "out of distribution"))
 
 
-def row_bars(rows: Sequence[RowResult], wrong: Mapping[Distribution, Interval]) -> bytes:
-    """Accuracy of each row, and of C-RLFT's models under the wrong condition."""
-    bars = [(row.name, row.accuracy) for row in rows]
-    bars.insert(1, (f"{CRLFT}, asked as the sub-optimal class", dict(wrong)))
+def row_bars(rows: Sequence[RowResult]) -> bytes:
+    """Accuracy of each row."""
+    bars = [(row.name, row.scores) for row in rows]
     figure, (axes,) = _figure(1, height=0.55 * len(bars) + 1.2)
     for number, (where, label) in enumerate(_WHERE):
         found = [intervals[where] for _, intervals in bars]
@@ -44,7 +41,7 @@ def curves(title: str, axis: str, rows: Sequence[RowResult], *, logarithmic: boo
         for name, points in kinds.items():
             points = sorted(points, key=lambda row: row.place or 0.0)
             places = [row.place or 0.0 for row in points]
-            found = [row.accuracy[where] for row in points]
+            found = [row.scores[where] for row in points]
             line = axes.plot(places, [each.mean for each in found], marker="o", markersize=4, label=name)
             lows, highs = [each.low for each in found], [each.high for each in found]
             axes.fill_between(places, lows, highs, alpha=0.15, color=line[0].get_color())

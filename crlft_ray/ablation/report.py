@@ -29,14 +29,15 @@ _SIX_PLACES: Mapping[Group, Sequence[str]] = {
 def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
     """Writes report.html; returns it with ablation.json."""
     six = [row for row in ablation.rows if row.group == "six"]
+    with_wrong = [row for row in ablation.all_rows() if row.group == "six"]
     apart, maps = _maps(arena) if {CRLFT, EVERYTHING} <= arena.rows.keys() else ({}, None)
     page = render(
         "crlft_ray.ablation",
         "report.html.jinja",
         ablation=ablation,
-        six=six,
-        order=[row.name for row in sorted(six, key=lambda row: -row.accuracy["in"].mean)],
-        bars=picture(row_bars(six, ablation.wrong_condition)) if six else None,
+        six=with_wrong,
+        order=[row.name for row in sorted(six, key=lambda row: -row.scores["in"].mean)],
+        bars=picture(row_bars(with_wrong)) if six else None,
         further=[row for row in ablation.rows if row.group != "six"],
         curves=[picture(png) for png in _curves(ablation, six)],
         maps=picture(maps) if maps else None,

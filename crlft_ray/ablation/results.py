@@ -1,25 +1,27 @@
-"""What the ablation found: each row's accuracy, and how far C-RLFT is ahead of it."""
+"""What the ablation found: how each row answers, and how far C-RLFT is ahead of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from crlft_ray.ablation.answers import read_rights
-from crlft_ray.ablation.paired import Interval, accuracy, difference
-from crlft_ray.ablation.rows import CRLFT, Group, Row
+from crlft_ray.ablation.answers import Answered, read_answers
+from crlft_ray.ablation.paired import Interval, difference, share
+from crlft_ray.ablation.rows import CRLFT, WRONG_CONDITION, Group, Row
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena
 from crlft_ray.ablation.world import world_hash
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.storage import Place
 
-Distribution = Literal["in", "out"]
+Measure = Literal["in", "out", "slips", "repeated"]
+"""Accuracy in distribution and out of it; in distribution, where the sub-optimal source slips, accuracy and how often
+its very slip is repeated. Whoever only imitates that source is right where it is, and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class RowResult:
     paper: float | None
     learned_tokens: float
     """Of a step, on average."""
-    accuracy: dict[Distribution, Interval]
-    behind: dict[Distribution, Interval]
-    """That row's accuracy minus this one's, paired; above 0 where C-RLFT is better."""
+    scores: dict[Measure, Interval]
+    behind: dict[Measure, Interval]
+    """That row's scores minus this one's, paired; above 0 where C-RLFT has more."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,8 @@ class Ablation:
     """Result of the study; also in ablation.json."""
 
     rows: list[RowResult]
-    wrong_condition: dict[Distribution, Interval]
-    """Accuracy of C-RLFT's models when they are asked as the sub-optimal class; empty without that row."""
-    wrong_behind: dict[Distribution, Interval]
+    asked_wrongly: RowResult | None
+    """C-RLFT's models when they are asked as the sub-optimal class; none without that row."""
     seeds: int
     split: str
     world: str
@@ -55,6 +56,10 @@ class Ablation:
     seconds_per_row: float
     output: str
     mlflow_run_id: str | None
+
+    def all_rows(self) -> list[RowResult]:
+        """The rows, and what is no row of its own."""
+        return [*self.rows, *([self.asked_wrongly] if self.asked_wrongly else [])]
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object."""
@@ -68,25 +73,27 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
         seconds: of a row, on average.
         run_id: of the study in MLflow.
     """
-    rights = {name: _rights(arena, name, seeds) for name in arena.rows}
-    wrong = _rights(arena, CRLFT, seeds, "weak") if CRLFT in rights else {}
-    rows = [
-        RowResult(
+    scores = {name: _scores(arena, name, seeds) for name in arena.rows}
+
+    def result(row: Row, found: Mapping[Measure, npt.NDArray[np.float64]]) -> RowResult:
+        return RowResult(
             row.name,
             row.group,
             row.against,
             row.place,
             row.paper,
             _learned_tokens(arena, row, seeds),
-            {where: accuracy(values) for where, values in rights[row.name].items()},
-            {where: difference(rights[row.against][where], values) for where, values in rights[row.name].items()},
+            {measure: share(values) for measure, values in found.items()},
+            {measure: difference(scores[row.against][measure], values) for measure, values in found.items()},
         )
-        for row in arena.rows.values()
-    ]
+
+    wrongly = None
+    if CRLFT in scores:
+        row = replace(arena.rows[CRLFT], name=WRONG_CONDITION, paper=None)
+        wrongly = result(row, _scores(arena, CRLFT, seeds, "weak"))
     ablation = Ablation(
-        rows=rows,
-        wrong_condition={where: accuracy(values) for where, values in wrong.items()},
-        wrong_behind={where: difference(rights[CRLFT][where], values) for where, values in wrong.items()},
+        rows=[result(row, scores[row.name]) for row in arena.rows.values()],
+        asked_wrongly=wrongly,
         seeds=seeds,
         split=arena.split,
         world=world_hash(),
@@ -106,14 +113,20 @@ def _learned_tokens(arena: Arena, row: Row, seeds: int) -> float:
     return sum(manifest.learned_tokens / manifest.packs for manifest in manifests) / seeds
 
 
-def _rights(arena: Arena, row: str, seeds: int, asked_as: str = "") -> dict[Distribution, npt.NDArray[np.float64]]:
-    """Verdicts of a row in and out of distribution, seeds × problems."""
-    by_seed = [read_rights(arena.answers_file(row, seed, asked_as)) for seed in range(seeds)]
+def _scores(arena: Arena, row: str, seeds: int, asked_as: str = "") -> dict[Measure, npt.NDArray[np.float64]]:
+    """Of each measure 0 and 1, seeds × problems."""
+    asked = arena.asked()
+    by_seed = [read_answers(arena.answers_file(row, seed, asked_as), asked) for seed in range(seeds)]
 
-    def of(inside: bool) -> npt.NDArray[np.float64]:
-        chosen: Sequence[list[float]] = [
-            [float(right) for level, right in rights if (level == IN_DISTRIBUTION) is inside] for rights in by_seed
-        ]
-        return np.asarray(chosen)
+    def of(answers: Sequence[Answered]) -> dict[Measure, list[bool]]:
+        inside = [answer for answer in answers if answer.problem.level == IN_DISTRIBUTION]
+        slips = [answer for answer in inside if answer.problem.slip != answer.problem.answer]
+        return {
+            "in": [answer.right for answer in inside],
+            "out": [answer.right for answer in answers if answer.problem.level != IN_DISTRIBUTION],
+            "slips": [answer.right for answer in slips],
+            "repeated": [answer.repeats_slip for answer in slips],
+        }
 
-    return {"in": of(True), "out": of(False)}
+    scored = [of(answers) for answers in by_seed]
+    return {measure: np.asarray([each[measure] for each in scored], dtype=np.float64) for measure in scored[0]}

@@ -12,6 +12,8 @@ from crlft_ray.errors import UserError
 
 Group = Literal["six", "share", "weight", "mislabelled", "classes"]
 CRLFT = "C-RLFT"
+WRONG_CONDITION = f"{CRLFT}, asked as the sub-optimal class"
+"""No row of its own: the models of the first, asked under another condition."""
 
 
 @dataclass(frozen=True)

@@ -23,28 +23,37 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
         "paper",
     ):
         table.add_column(heading, justify="left" if heading == "row" else "right")
-    for row in ablation.rows:
+    for row in ablation.all_rows():
+        itself = row.name == row.against
         table.add_row(
             row.name,
-            _plain(row.accuracy["in"]),
-            _signed(row.behind["in"]) if row.name != row.against else "",
-            _plain(row.accuracy["out"]),
-            _signed(row.behind["out"]) if row.name != row.against else "",
+            _plain(row.scores["in"]),
+            "" if itself else _signed(row.behind["in"]),
+            _plain(row.scores["out"]),
+            "" if itself else _signed(row.behind["out"]),
             f"{row.learned_tokens:.0f}",
             "" if row.paper is None else f"{row.paper:.1f}",
         )
-    if ablation.wrong_condition:
-        table.add_row(
-            "C-RLFT, asked as the sub-optimal class",
-            _plain(ablation.wrong_condition["in"]),
-            _signed(ablation.wrong_behind["in"]),
-            _plain(ablation.wrong_condition["out"]),
-            _signed(ablation.wrong_behind["out"]),
-            "",
-            "",
-        )
     console.print(table)
+    console.print(_slips(ablation))
     console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.output}/report.html has the rest", soft_wrap=True)
+
+
+def _slips(ablation: Ablation) -> Table:
+    """Who has learned more than the sub-optimal source knows."""
+    table = Table(title="in distribution, where the sub-optimal source is wrong", title_justify="left")
+    for heading in ("row", "right", "C-RLFT − row", "its very mistake", "C-RLFT − row"):
+        table.add_column(heading, justify="left" if heading == "row" else "right")
+    for row in ablation.all_rows():
+        itself = row.name == row.against
+        table.add_row(
+            row.name,
+            _plain(row.scores["slips"]),
+            "" if itself else _signed(row.behind["slips"]),
+            _plain(row.scores["repeated"]),
+            "" if itself else _signed(row.behind["repeated"]),
+        )
+    return table
 
 
 def _plain(found: Interval) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from crlft_ray.ablation.answers import Learner, write_answers
 from crlft_ray.ablation.draw import Level, Split
 from crlft_ray.ablation.model import TEMPLATE
-from crlft_ray.ablation.problems import problems
+from crlft_ray.ablation.problems import Problem, problems
 from crlft_ray.ablation.rows import CRLFT, Row
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.sources import SOURCES
@@ -41,6 +41,10 @@ class Arena:
     tracking_uri: str
     experiment: str
     parent_run: str | None
+
+    def asked(self) -> list[Problem]:
+        """All problems, in the order in which they are asked."""
+        return [problem for level, count in self.problems.items() for problem in problems(self.split, level, count)]
 
     def world_folder(self, row: Row, seed: int) -> Path:
         """Where the conversations of the row's world lie."""
@@ -134,7 +138,7 @@ def run_row(asked: dict[str, Any], job: Arena) -> dict[str, Any]:
     except (UserError, TrainingFailed) as error:
         raise RuntimeError(str(error)) from None
     trained_s = time.monotonic() - began
-    all_problems = [p for level, count in job.problems.items() for p in problems(job.split, level, count)]
+    all_problems = job.asked()
     learner = Learner(trained.export, job.scale.threads * job.scale.workers)
     answers = learner.answer(all_problems)
     write_answers(answers, job.answers_file(row.name, seed))

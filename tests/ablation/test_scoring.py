@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crlft_ray.ablation.answers import Answered
 from crlft_ray.ablation.draw import draw_talk
 from crlft_ray.ablation.problems import Problem, problems
 from crlft_ray.ablation.scoring import exact_match, final_answer
@@ -84,3 +85,13 @@ def test_any_text_can_be_scored(text: str, number: int) -> None:
 
 
 PROBLEMS = problems("validation", "in", 120)
+
+
+@pytest.mark.parametrize(
+    ("slip", "said", "repeats"),
+    [("47", "its 47", True), ("47", "7+0=7\nAnswer: 47", True), ("47", "its 57", False), ("47", "its 46", False),
+     ("57", "its 57", False)],
+)  # fmt: skip
+def test_a_slip_is_repeated_only_where_the_weak_source_is_wrong(slip: str, said: str, repeats: bool) -> None:
+    problem = Problem(("?",), "57", slip, "any", "test", "in")
+    assert Answered(problem, said, exact_match(said, problem)).repeats_slip is repeats
