@@ -64,8 +64,8 @@ def test_every_row_is_trained_alike_and_asked_everything(ablation: Ablation) -> 
         inside = [answer["right"] for answer in answers if answer["level"] == "in"]
         assert row.scores["in"].mean == sum(inside) / 12
         slips = [answer for answer in answers[:12] if answer["slip"] != answer["answer"]]
-        assert len(slips) == 6
-        assert row.scores["slips"].mean == sum(answer["right"] for answer in slips) / 6
+        assert len(slips) == 8
+        assert row.scores["slips"].mean == sum(answer["right"] for answer in slips) / 8
         configs.append((output / "config.yaml").read_text())
     assert "condition: expert" in configs[0]
     assert "condition: expert" not in configs[1]
