@@ -60,16 +60,15 @@ def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:
     )
     for group, axis, logarithmic in axes:
         rows = [row for row in ablation.rows if row.group == group]
-        if not rows:
-            continue
-        for row in six:
+        for row in six if rows else ():
             if row.name in _SIX_PLACES[group]:
                 place: Any = places[group]
                 # One line along the weights: without the reward is weight 1.
                 name = CRLFT if group == "weight" else row.name
                 at = place[row.name] if isinstance(place, dict) else place
                 rows.append(replace(row, name=name, place=at))
-        found.append(curves(f"By {group}", axis, rows, logarithmic=logarithmic))
+        if len({row.place for row in rows}) > 1:
+            found.append(curves(f"By {group}", axis, rows, logarithmic=logarithmic))
     return found
 
 
