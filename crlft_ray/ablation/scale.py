@@ -26,7 +26,7 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(steps=900)
+QUICK = Scale(steps=600)
 
 FROZEN_WORLD = "6b6ce340ce913f07a3e28ad449f49e97597f0091f0418bf88d76c99d6141c2ac"  # pragma: allowlist secret
 """`world_hash()` when the test problems were asked for the first time."""

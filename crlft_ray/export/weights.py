@@ -63,6 +63,8 @@ def _write_file(tensors: list[_Tensor], file: Path | None) -> None:
     if file is not None:
         from safetensors.torch import save_file
 
+        # It makes a copy of all of them, beside which nothing of the gathering should be left.
+        _give_back_freed_memory()
         save_file(gathered, file, metadata={"format": "pt"})
 
 
