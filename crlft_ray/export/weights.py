@@ -56,15 +56,16 @@ def _give_back_freed_memory() -> None:
 
 
 def _write_file(tensors: list[_Tensor], file: Path | None) -> None:
-    _give_back_freed_memory()
-    gathered = {
-        tensor.name: whole for tensor in tensors if (whole := _gather(tensor.value, file is not None)) is not None
-    }
+    gathered: dict[str, torch.Tensor] = {}
+    for tensor in tensors:
+        # After each one, or what was gathered and freed grows to a second shard file.
+        _give_back_freed_memory()
+        whole = _gather(tensor.value, file is not None)
+        if whole is not None:
+            gathered[tensor.name] = whole
     if file is not None:
         from safetensors.torch import save_file
 
-        # It makes a copy of all of them, beside which nothing of the gathering should be left.
-        _give_back_freed_memory()
         save_file(gathered, file, metadata={"format": "pt"})
 
 
