@@ -30,16 +30,15 @@ def config(
     batch_tokens: int = BATCH_TOKENS,
     pack_tokens: int = PACK_TOKENS,
     checkpointing: bool = False,
-    threads: int = 2,
 ) -> Config:
-    """The quickstart's training with other sizes; workers share `threads`, the shards are those of `prepared`."""
+    """The quickstart's training with other sizes, on two cores; its shards are those of `prepared`."""
     overrides = {
         "output": output,
         "data.pack_tokens": pack_tokens,
         "train.global_batch_tokens": batch_tokens,
         "train.max_steps": steps,
         "train.workers": workers,
-        "train.threads_per_worker": max(1, threads // workers),
+        "train.threads_per_worker": max(1, 2 // workers),
         "train.gradient_checkpointing": checkpointing,
         "train.checkpoint_every": 1_000_000,
     }

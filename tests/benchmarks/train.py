@@ -1,7 +1,6 @@
 """Training speed: ZeRO-3 under Ray Train against a bare PyTorch loop, TRL, and what the machine's matrix units reach.
 
     python tests/benchmarks/train.py [--data chitchat|short] [--pack-tokens 2048] [--steps 3] [--rounds 3] [--rows …]
-        [--threads 2]
 
 All learn SmolLM2-135M on the same conversations, on two cores, in turn, in processes of their own; bf16, or fp32 on
 CPUs that cannot multiply bf16; 16,384 tokens a step. `chitchat` are the chitchat conversations, `short` its single
@@ -9,8 +8,7 @@ exchanges. The bare loop has the same packs, attention, loss and optimizer, with
 framework; once more it has bf16 weights alone. `engine` is ZeRO-3 without Ray. TRL runs in an environment of its own,
 packed both ways and padded. Padding does not count as tokens.
 Bars: one worker ≥ 0.97 of the bare loop, ≥ 3 × TRL packed, ≥ 4 × padded, at least half of the matrix rate; two workers
-and four (of one thread each) ≥ 0.9 of one. With `--threads 1` a core is left for Ray's own processes, as on a machine
-with more cores than training threads; TRL and two or four workers are not meant for it.
+and four (of one thread each) ≥ 0.9 of one.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
 ROWS = {
-    "one": "1 ZeRO-3 worker",
-    "two": "2 ZeRO-3 workers, 1 thread each",
-    "four": "4 ZeRO-3 workers, 1 thread each",
-    "engine": "ZeRO-3 without Ray",
-    "bare": "bare loop",
+    "one": "1 ZeRO-3 worker × 2 threads",
+    "two": "2 ZeRO-3 workers × 1 thread",
+    "four": "4 ZeRO-3 workers × 1 thread",
+    "engine": "ZeRO-3 without Ray × 2 threads",
+    "bare": "bare loop × 2 threads",
     "rounded": "bare loop, weights in bf16 alone",
     "trl-bfd": "TRL, packed (bfd)",
     "trl-wrapped": "TRL, packed (wrapped)",
@@ -60,7 +58,6 @@ def main() -> None:
     parser.add_argument("--pack-tokens", type=int, default=_learn.PACK_TOKENS)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", default=",".join(ROWS), help=", ".join(ROWS))
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
@@ -89,18 +86,14 @@ def _report(speeds: dict[str, list[float]], arguments: argparse.Namespace) -> No
         more = (name for name in ("two", "four") if name in median)
         bars += [Bar(f"{name} workers / one", median[name] / one, ZERO3_BAR) for name in more]
     found = {ROWS[name]: values for name, values in speeds.items()}
-    title = (
-        f"training on {arguments.data} conversations, packs of {arguments.pack_tokens:,} tokens, "
-        f"{arguments.threads} threads"
-    )
-    report(f"train-{arguments.data}-{arguments.pack_tokens}-{arguments.threads}", title, "tokens/s", found, bars)
+    title = f"training on {arguments.data} conversations, packs of {arguments.pack_tokens:,} tokens"
+    report(f"train-{arguments.data}-{arguments.pack_tokens}", title, "tokens/s", found, bars)
 
 
 def _config(output: str, arguments: argparse.Namespace, workers: int = 1) -> Config:
     return _learn.config(
-        output, arguments.steps, workers=workers, data=arguments.data, pack_tokens=arguments.pack_tokens,
-        threads=arguments.threads,
-    )  # fmt: skip
+        output, arguments.steps, workers=workers, data=arguments.data, pack_tokens=arguments.pack_tokens
+    )
 
 
 def _tokens_per_s(row: str, run: Config) -> list[float]:
@@ -116,7 +109,7 @@ def _measure(name: str, folder: str, scratch: str, arguments: argparse.Namespace
     output = str(_learn.new_output(scratch, folder))
     command = [sys.executable, __file__, "--only", name, "--output", output]
     command += ["--steps", str(arguments.steps), "--data", arguments.data]
-    command += ["--pack-tokens", str(arguments.pack_tokens), "--threads", str(arguments.threads)]
+    command += ["--pack-tokens", str(arguments.pack_tokens)]
     if name.startswith("trl-"):
         command = _trl_command(name.removeprefix("trl-"), output, scratch, arguments)
     # What Ray gives our workers is given to all.
