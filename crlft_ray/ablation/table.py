@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from crlft_ray.ablation.paired import Interval
-from crlft_ray.ablation.results import Ablation
+from crlft_ray.ablation.results import Ablation, Measure, RowResult
 
 
 def print_ablation(ablation: Ablation, console: Console) -> None:
-    """Accuracy of each row, and how far C-RLFT is ahead."""
+    """How each row answers, how far C-RLFT is ahead, and who has learned more than the sub-optimal source knows."""
+    rows = ablation.all_rows()
     title = f"exact match on {ablation.split} problems, {ablation.seeds} seed(s), 95 % intervals"
-    table = Table(title=title, title_justify="left")
-    for heading in (
-        "row",
-        "in distribution",
-        "C-RLFT − row",
-        "out of distribution",
-        "C-RLFT − row",
-        "learned/step",
-        "paper",
-    ):
-        table.add_column(heading, justify="left" if heading == "row" else "right")
-    for row in ablation.all_rows():
-        itself = row.name == row.against
-        table.add_row(
-            row.name,
-            _plain(row.scores["in"]),
-            "" if itself else _signed(row.behind["in"]),
-            _plain(row.scores["out"]),
-            "" if itself else _signed(row.behind["out"]),
-            f"{row.learned_tokens:.0f}",
-            "" if row.paper is None else f"{row.paper:.1f}",
-        )
-    console.print(table)
-    console.print(_slips(ablation))
+    more = {
+        "learned/step": [f"{row.learned_tokens:.0f}" for row in rows],
+        "paper": ["" if row.paper is None else f"{row.paper:.1f}" for row in rows],
+    }
+    console.print(_table(title, rows, {"in": "in distribution", "out": "out of distribution"}, more))
+    title = "in distribution, where the sub-optimal source is wrong"
+    console.print(_table(title, rows, {"slips": "right", "repeated": "its very mistake"}, {}))
     console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.output}/report.html has the rest", soft_wrap=True)
 
 
-def _slips(ablation: Ablation) -> Table:
-    """Who has learned more than the sub-optimal source knows."""
-    table = Table(title="in distribution, where the sub-optimal source is wrong", title_justify="left")
-    for heading in ("row", "right", "C-RLFT − row", "its very mistake", "C-RLFT − row"):
-        table.add_column(heading, justify="left" if heading == "row" else "right")
-    for row in ablation.all_rows():
-        itself = row.name == row.against
-        table.add_row(
-            row.name,
-            _plain(row.scores["slips"]),
-            "" if itself else _signed(row.behind["slips"]),
-            _plain(row.scores["repeated"]),
-            "" if itself else _signed(row.behind["repeated"]),
-        )
+def _table(
+    title: str, rows: Sequence[RowResult], measures: Mapping[Measure, str], more: Mapping[str, Sequence[str]]
+) -> Table:
+    """Each measure under its heading with how far C-RLFT is ahead; then the columns of `more`."""
+    columns: list[tuple[str, Sequence[str]]] = []
+    for measure, heading in measures.items():
+        columns.append((heading, [_plain(row.scores[measure]) for row in rows]))
+        ahead = ["" if row.name == row.against else _signed(row.behind[measure]) for row in rows]
+        columns.append(("C-RLFT − row", ahead))
+    columns += more.items()
+    table = Table("row", title=title, title_justify="left")
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for number, row in enumerate(rows):
+        table.add_row(row.name, *(cells[number] for _, cells in columns))
     return table
 
 
