@@ -57,6 +57,10 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
             # Ray announces four times as many processes as it would start at once as a finding, in the middle of what a
             # person reads; two trials side by side have more, and most of them wait.
             os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(8 * cores))
+            # Each process takes nearly a hundredth of a core from those that train, also when it has nothing to do. Ray
+            # would keep as many as there are CPUs, and end others after a second; warm ones wait longer for a task.
+            os.environ.setdefault("RAY_num_workers_soft_limit", "0")
+            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")
             # Nobody is shown any logs, so they are looked for once an hour; else ten times a second, more of them with
             # every process, unless there are more than so many.
             os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")

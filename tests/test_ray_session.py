@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,22 @@ for connection in psutil.net_connections("tcp"):
         print(connection.laddr.ip)
 """
 
+PROCESSES = """
+import time
+import psutil
+from crlft_ray.ray_session import connect
+
+connect(cpus=1)
+import ray
+
+pid = ray.get(ray.remote(lambda: __import__("os").getpid()).remote())
+print(psutil.Process(pid).cmdline()[0])
+end = time.monotonic() + 30
+while psutil.pid_exists(pid) and time.monotonic() < end:
+    time.sleep(0.2)
+print(psutil.pid_exists(pid))
+"""
+
 
 @pytest.mark.slow
 def test_it_listens_on_loopback_only() -> None:
@@ -36,3 +53,14 @@ def test_it_listens_on_loopback_only() -> None:
     addresses = done.stdout.split()
     assert len(addresses) >= 4
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_processes_that_have_nothing_to_do_end() -> None:
+    """Ray would keep as many as there are CPUs, and each takes from those that train."""
+    command = [sys.executable, "-c", PROCESSES]
+    sooner = os.environ | {"RAY_idle_worker_killing_time_threshold_ms": "1000"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=sooner)
+    name, there = done.stdout.split()
+    assert name.startswith("ray::")
+    assert there == "False"

@@ -95,11 +95,11 @@ def _watch(
             log.info("%s", line)
         if refusal:
             raise UserError(refusal)
-        latest = ray.get(job.recorder.latest.remote())
+        latest = ray.get(job.channel.latest.remote())
         progress.show(latest["step"], latest["metrics"])
         nudge.heard(latest["step"])
         if on_records is not None:
-            history = ray.get(job.recorder.history_since.remote(position))
+            history = ray.get(job.channel.history_since.remote(position))
             position = history.position
             on_records(history.records)
 

@@ -1,4 +1,4 @@
-"""What rank 0 tells: metrics to the recorder, lines to the person who watches."""
+"""What rank 0 tells: metrics to be recorded, lines to the person who watches."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ class Reports:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Values measured after `step` steps; NaN is no value."""
         if self._rank == 0:
-            told = self._job.recorder.record.remote(step, {k: v for k, v in values.items() if not math.isnan(v)})
+            told = self._job.channel.record.remote(step, {k: v for k, v in values.items() if not math.isnan(v)})
             with self._lock:
                 self._unheard.append(told)
 
     def rewind(self, step: int) -> None:
         """What was measured later than `step` no longer counts."""
         if self._rank == 0:
-            self._job.recorder.rewind.remote(step)
+            self._job.channel.rewind.remote(step)
 
     def run_id(self) -> str | None:
-        """MLflow's id of the run, for rank 0; None where the recorder does not know it, or does not answer."""
+        """MLflow's id of the run, for rank 0; None where the channel does not know it, or does not answer."""
         import ray
         from ray.exceptions import RayError
 
         if self._rank != 0:
             return None
         try:
-            run_id: str | None = ray.get(self._job.recorder.run_id.remote(), timeout=_ANSWER_S)
+            run_id: str | None = ray.get(self._job.channel.run_id.remote(), timeout=_ANSWER_S)
         except RayError as error:
             log.warning("tracking: a checkpoint does not name MLflow's run: %s", error)
             return None
         return run_id
 
     def heard(self, seconds: float) -> None:
-        """Waits until the recorder has all metrics up to now.
+        """Waits until the channel has all metrics up to now.
 
         Raises:
             RayError: it has not after `seconds`, or is gone with the driver.

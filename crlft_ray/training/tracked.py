@@ -14,7 +14,6 @@ from crlft_ray.tracking import (
     Dataset,
     Delivery,
     Record,
-    Recorder,
     Run,
     RunSpec,
     mlflow_environment,
@@ -23,6 +22,7 @@ from crlft_ray.tracking import (
     tracking_uri,
 )
 from crlft_ray.tracking.store import shown
+from crlft_ray.training.channel import Channel
 from crlft_ray.training.cluster import beside_driver
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def tracking_folder(config: Config) -> Path:
 
 
 class Tracked:
-    """The MLflow run and the recorder actor around a training; ends the run however the training ended.
+    """The MLflow run and the channel around a training; ends the run however the training ended.
 
     The run is to be opened (`begin`) while the workers start: a new database takes two seconds. A run that a
     checkpoint names is continued, also where the folder that remembers it is gone.
@@ -61,7 +61,7 @@ class Tracked:
             run_id,
         )
         # Beside the driver: that is where the spool and a SQLite database lie.
-        self.recorder = beside_driver(Recorder).remote(self.run.uri, folder, environment=mlflow_environment())
+        self.channel = beside_driver(Channel).remote(self.run.uri, folder, environment=mlflow_environment())
         self.last_metrics: dict[str, float] = {}
         self._refused = False
 
@@ -85,11 +85,11 @@ class Tracked:
             # There is no run to end, and the recorder would only be refused, too.
             import ray
 
-            ray.kill(self.recorder)
+            ray.kill(self.channel)
             return
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
         try:
-            records = self._end_recorder()
+            records = self._end_channel()
             for record in records:
                 self.last_metrics.update(record.metrics)
             self._log_artifacts(records)
@@ -98,18 +98,18 @@ class Tracked:
         finally:
             self.run.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
 
-    def _end_recorder(self) -> list[Record]:
+    def _end_channel(self) -> list[Record]:
         """All metrics of the run."""
         import ray
         from ray.exceptions import RayError
 
         try:
-            records: list[Record] = ray.get(self.recorder.history_since.remote(0)).records
-            delivery: Delivery = ray.get(self.recorder.close.remote())
+            records: list[Record] = ray.get(self.channel.history_since.remote(0)).records
+            delivery: Delivery = ray.get(self.channel.close.remote())
         except RayError:
             log.warning("tracking: the recorder is gone; what it had not sent waits in %s", self.run.folder)
             return read_records(tracking_folder(self._config) / "metrics.jsonl")
-        ray.kill(self.recorder)
+        ray.kill(self.channel)
         if not delivery.complete:
             # The actor's own warning is in its log, which nobody reads.
             log.warning(

@@ -24,8 +24,7 @@ from crlft_ray.shards.verify import VERIFIED, verify_shards
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Record, tracking_uri
-from crlft_ray.training.channel import Channel
-from crlft_ray.training.cluster import beside_driver, check_capacity, worker_resources
+from crlft_ray.training.cluster import check_capacity, worker_resources
 from crlft_ray.training.earlier import check_earlier, earlier_config, start_over
 from crlft_ray.training.fit import fit
 from crlft_ray.training.schedule import peak_lr, weight_shares
@@ -136,8 +135,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
             tokenizer=parts.tokenizer,
             peak_lr=peak_lr(config, parts.manifest),
             model_shape=parts.model_shape,
-            recorder=tracked.recorder,
-            channel=beside_driver(Channel).remote(),
+            channel=tracked.channel,
             asked_at=asked_at,
         )
         done = fit(job, lease, tracked.begin, within.on_records if within else None)

@@ -30,8 +30,6 @@ class TrainJob:
     tokenizer: ChatTokenizer
     peak_lr: float
     model_shape: dict[str, Any]
-    recorder: Any
-    """Handle of the Recorder actor."""
     channel: Any
     """Handle of the Channel actor."""
     asked_at: float

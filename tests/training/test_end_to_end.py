@@ -151,7 +151,7 @@ def test_a_job_pickles_small(finished: FinishedRun) -> None:
 
     job = TrainJob(
         finished.config, finished.manifest, shards_folder(finished.config), Place.of("export"),
-        chat_tokenizer(finished.config), 0.1, {}, None, None, 0.0,
+        chat_tokenizer(finished.config), 0.1, {}, None, 0.0,
     )  # fmt: skip
     assert len(cloudpickle.dumps(job)) < 100_000
 
