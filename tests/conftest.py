@@ -21,7 +21,10 @@ settings.load_profile("crlft")
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """The only Ray cluster of the test session: local, 4 logical CPUs, started when first asked for."""
-    connect(cpus=4)
+    with pytest.MonkeyPatch.context() as environment:
+        # Between tests there is more time than a process without work is kept for.
+        environment.setenv("RAY_num_workers_soft_limit", "4")
+        connect(cpus=4)
     yield
     import ray
 
