@@ -8,10 +8,7 @@ another one:          rank 0 checks all and converts them once to DeepSpeed's un
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-import uuid
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +26,7 @@ from crlft_ray.checkpoints.folder import (
     fetch_file,
 )
 from crlft_ray.meeting import meet
+from crlft_ray.scratch import Scratch, scratch_folder
 from crlft_ray.storage import Place, patiently
 
 
@@ -41,16 +39,20 @@ class Resumption:
     """A checkpoint as this rank will load it."""
 
     checkpoint: StoredCheckpoint
-    folder: Path
-    """Local, with a folder named as the tag in it."""
+    scratch: Scratch
+    """Has a folder named as the tag in it."""
     universal: bool
     passed_over: list[str] = field(default_factory=list)
     """Why newer checkpoints could not be used."""
     bytes_read: int = 0
     """By this rank, conversion included."""
     seconds: float = 0.0
-    node_copy: Path | None = None
+    node_copy: Scratch | None = None
     """What this rank has brought for all ranks of its node."""
+
+    @property
+    def folder(self) -> Path:
+        return self.scratch.path
 
     @property
     def tag(self) -> str:
@@ -63,9 +65,9 @@ class Resumption:
 
     def remove_copies(self) -> None:
         """Removes the local copies at once, also where another rank is still reading one."""
-        for folder in (self.folder, self.node_copy):
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+        for scratch in (self.scratch, self.node_copy):
+            if scratch is not None:
+                scratch.remove()
 
 
 def find_resumption(folder: Place) -> Resumption | None:
@@ -81,8 +83,7 @@ def find_resumption(folder: Place) -> Resumption | None:
     dist.broadcast_object_list(listed)
     checkpoints, passed_over = listed[0]
     for checkpoint in checkpoints:
-        local = Path(tempfile.mkdtemp(prefix="crlft-resume-"))
-        found = Resumption(checkpoint, local, checkpoint.state.world_size != dist.get_world_size(), passed_over)
+        found = Resumption(checkpoint, Scratch(), checkpoint.state.world_size != dist.get_world_size(), passed_over)
         reasons: list[str | None] = [None] * dist.get_world_size()
         reason = _fetch(found)
         meet(f"fetched {checkpoint.place.name}")
@@ -127,22 +128,30 @@ def _fetch_own(found: Resumption) -> str | None:
 
 def _fetch_universal(found: Resumption) -> str | None:
     stored = found.checkpoint.place / UNIVERSAL
-    told: list[Any] = [(_convert(found, stored), uuid.uuid4().hex) if dist.get_rank() == 0 else None]
+    told: list[str | None] = [_convert(found, stored) if dist.get_rank() == 0 else None]
     meet(f"converted {found.checkpoint.place.name}")
     dist.broadcast_object_list(told)
-    problem, name = told[0]
-    if problem is None:
-        local = Path(stored.path) if stored.is_local else Path(tempfile.gettempdir()) / f"crlft-universal-{name}"
-        if not stored.is_local:
-            if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-                stored.copy_to_local(local)
-                found.node_copy = local
-                found.bytes_read += _size(local)
-            meet(f"copied {found.checkpoint.place.name}")
-        (found.folder / UNIVERSAL).symlink_to(local)
-        # Every rank reads every parameter's state and keeps its part (DeepSpeed, load_hp_checkpoint_state).
-        found.bytes_read += _size(local)
-    return str(problem) if problem else None
+    if told[0] is not None:
+        return told[0]
+    local = Path(stored.path) if stored.is_local else _copy_for_node(found, stored)
+    (found.folder / UNIVERSAL).symlink_to(local)
+    # Every rank reads every parameter's state and keeps its part (DeepSpeed, load_hp_checkpoint_state).
+    found.bytes_read += _size(local)
+    return None
+
+
+def _copy_for_node(found: Resumption, stored: Place) -> Path:
+    """The copy of a universal checkpoint that the node's first rank has brought for all; collective."""
+    node, copy = os.environ.get("NODE_RANK", "0"), None
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        found.node_copy = Scratch()
+        copy = found.node_copy.path / UNIVERSAL
+        stored.copy_to_local(copy)
+        found.bytes_read += _size(copy)
+    meet(f"copied {found.checkpoint.place.name}")
+    copies: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(copies, (node, copy))
+    return next(Path(path) for of_node, path in copies if of_node == node and path is not None)
 
 
 def _size(folder: Path) -> int:
@@ -153,11 +162,11 @@ def _convert(found: Resumption, target: Place) -> str | None:
     """Converts once; a complete conversion of an earlier start is used again."""
     if (target / STATE).exists():
         return None
-    with tempfile.TemporaryDirectory(prefix="crlft-convert-") as scratch:
-        rigid = Path(scratch) / "rigid"
+    with scratch_folder() as scratch:
+        rigid = scratch / "rigid"
         problem = _bring(found, found.checkpoint.files, rigid)
         if problem is None:
-            universal = Path(scratch) / UNIVERSAL
+            universal = scratch / UNIVERSAL
             _to_universal(rigid / TAG, universal)
             target.remove()
             target.copy_from_local(universal)

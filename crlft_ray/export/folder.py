@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from crlft_ray.config import Config
 from crlft_ray.export.card import model_card
 from crlft_ray.export.provenance import provenance_of, write_provenance
 from crlft_ray.export.weights import MAX_SHARD_BYTES, write_weights
+from crlft_ray.scratch import scratch_folder
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
@@ -66,8 +66,8 @@ def export_model(
 def _scratch(target: Place) -> Iterator[Path]:
     """A folder to write in; beside a local target, so that the move at the end is a rename."""
     if not target.is_local:
-        with tempfile.TemporaryDirectory(prefix="crlft-export-") as folder:
-            yield Path(folder)
+        with scratch_folder() as folder:
+            yield folder
         return
     beside = Path(f"{target.path}.part")
     # What a killed export left behind.

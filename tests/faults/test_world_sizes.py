@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from crlft_ray.config import load_config
+from crlft_ray.config import Config, load_config
+from crlft_ray.storage import Place
 from crlft_ray.training.train import Trained, train
 from tests.faults import runs
 from tests.faults.conftest import NewRun
+from tests.object_store import ObjectStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 MID_EPOCH, END_OF_EPOCH = 5, 9
+CHANGES = ((2, 1), (1, 2), (2, 3), (4, 2))
 RELATIVE = 1e-5
 """The bar is 1e-3; this is near enough to notice a wrong weight decay, step count or moment."""
 
@@ -27,28 +31,59 @@ def reference(new_run: NewRun) -> Trained:
     return train(load_config(config))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after", "at"),
-    [
-        pytest.param(before, after, at, marks=[] if (before, after, at) == (2, 1, MID_EPOCH) else pytest.mark.long)
-        for before, after in ((2, 1), (1, 2), (2, 3), (4, 2))
-        for at in (MID_EPOCH, END_OF_EPOCH)
-    ],
+    [(*change, at) for change in CHANGES for at in (MID_EPOCH, END_OF_EPOCH)],
 )
 def test_another_number_of_workers(
     before: int, after: int, at: int, new_run: NewRun, reference: Trained, caplog: pytest.LogCaptureFixture
 ) -> None:
     config, output = new_run(precision="fp32")
-    train(load_config(config, [f"train.workers={before}", f"train.max_steps={at}"]))
+    _train_in_two(load_config(config), before, after, at, caplog)
+    _check(output, at, reference)
+
+
+def test_another_number_of_workers_on_an_object_store(
+    new_run: NewRun, reference: Trained, object_store: ObjectStore, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The workers of a node read one copy of the checkpoint, and leave nothing on its disk."""
+    monkeypatch.chdir(tmp_path)
+    before = _scratch_folders()
+    config, shards = new_run(precision="fp32")
+    output = object_store.uri("runs/other-world")
+    Place.of(output).copy_from_local(shards)
+    remote = load_config(config, [f"output={output}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"])
+    _train_in_two(remote, 2, 3, MID_EPOCH, caplog)
+    _check(tmp_path, MID_EPOCH, reference)
+    assert _scratch_folders() <= before
+
+
+def _train_in_two(config: Config, before: int, after: int, at: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Up to a step with one number of workers, then to the end with another one."""
+    train(_with(config, workers=before, max_steps=at))
     with caplog.at_level(logging.INFO, "crlft_ray"):
-        trained = train(load_config(config, [f"train.workers={after}"]))
-    assert (trained.first_step, trained.steps) == (at, reference.steps)
+        trained = train(_with(config, workers=after))
+    assert trained.first_step == at
     assert f"changed: train.workers {before} → {after}" in caplog.text
-    ours, theirs = runs.curve(output), runs.curve(Path(reference.output))
-    assert ours.keys() == theirs.keys()
+
+
+def _with(config: Config, **settings: int) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update=settings)})
+
+
+def _check(folder: Path, at: int, reference: Trained) -> None:
+    """The curves in the folder's mlflow.db are those of the uninterrupted run."""
+    ours, theirs = runs.curve(folder), runs.curve(Path(reference.output))
+    assert list(ours) == list(theirs) == list(range(1, reference.steps + 1))
     for step, loss in ours.items():
         assert loss == pytest.approx(theirs[step], rel=RELATIVE), step
     for name in ("train/learned_tokens", "train/weight_share/expert", "train/lr"):
         # Which packs a step had: a pack twice or never would change them.
-        assert runs.curve(output, name) == pytest.approx(runs.curve(Path(reference.output), name)), name
-    assert runs.curve(output, "resume/gb_read")[at] > 0
+        assert runs.curve(folder, name) == pytest.approx(runs.curve(Path(reference.output), name)), name
+    assert runs.curve(folder, "resume/gb_read")[at] > 0
+
+
+def _scratch_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("crlft-scratch-*"))
