@@ -10,7 +10,7 @@ from crlft_ray.ablation.sources import SourceName
 from crlft_ray.ablation.world import World
 from crlft_ray.errors import UserError
 
-Group = Literal["six", "share", "weight", "mislabelled", "classes"]
+Group = Literal["six", "share", "weight", "mislabelled", "classes", "longer"]
 CRLFT = "C-RLFT"
 WRONG_CONDITION = f"{CRLFT}, asked as the sub-optimal class"
 """No row of its own: the models of the first, asked under another condition."""
@@ -35,6 +35,8 @@ class Row:
     """Where it stands on the axis of that comparison."""
     paper: float | None = None
     """The paper's mean win rate of this row."""
+    times: int = 1
+    """How many times as many steps as others it is trained for."""
 
     def world_of(self, seed: int, conversations: int, expert_share: float) -> World:
         """Its world."""
@@ -72,6 +74,7 @@ SIX = (
 _SHARES = (0.01, 0.02, 0.1, 0.2, 0.5)
 _WEIGHTS = (0.0, 0.01, 0.03, 0.3)
 _MISLABELLED = (0.1, 0.2, 0.4)
+_TIMES = 3
 
 
 def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
@@ -81,7 +84,7 @@ def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
     Raises:
         UserError: no row has such a name.
     """
-    everything = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes())
+    everything = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes(), *_longer())
     if not named:
         return everything if further else SIX
     chosen = [row for row in everything if row.name == named] or [row for row in everything if named in row.name]
@@ -129,3 +132,16 @@ def _by_classes() -> tuple[Row, ...]:
         Row(against, weights, world=world, group="classes", against=against),
         Row(f"{EVERYTHING}, three sources", dict.fromkeys(weights, 1.0), False, world, "classes", against),
     )
+
+
+def _longer() -> tuple[Row, ...]:
+    """Where the expert's data are fewest: whether a row is behind another one because it learns more slowly."""
+    share = min(_SHARES)
+    world, against = {"expert_share": share}, f"{CRLFT}, {share:.0%}, {_TIMES} times the steps"
+    return (
+        Row(against, _CRLFT, world=world, group="longer", against=against, times=_TIMES),
+        Row(
+            f"{EVERYTHING}, {share:.0%}, {_TIMES} times the steps", _EQUAL, False, world, "longer", against,
+            times=_TIMES,
+        ),
+    )  # fmt: skip

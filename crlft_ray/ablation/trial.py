@@ -92,7 +92,7 @@ class Arena:
 
     def config_of(self, row: Row, seed: int, *, shards: bool = True) -> Config:
         """The row's config: that of its training, or without `shards` that which makes them."""
-        scale, tokens = self.scale, self.step_tokens(row, seed)
+        scale, tokens, steps = self.scale, self.step_tokens(row, seed), row.times * self.scale.steps
         output = self.row_folder(row.name, seed) if shards else self.shards_folder(row, seed)
         world = self.world_folder(row, seed)
         raw = {
@@ -113,8 +113,8 @@ class Arena:
             },
             "train": {
                 "workers": scale.workers, "threads_per_worker": scale.threads, "precision": "fp32",
-                "global_batch_tokens": tokens, "max_steps": scale.steps, "epochs": 100_000,
-                "lr": scale.lr, "checkpoint_every": scale.steps, "seed": seed,
+                "global_batch_tokens": tokens, "max_steps": steps, "epochs": 100_000,
+                "lr": scale.lr, "checkpoint_every": steps, "seed": seed,
             },
             "evaluate": {"suites": []},
             "tracking": {"uri": self.tracking_uri, "experiment": self.experiment},
