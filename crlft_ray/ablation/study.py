@@ -137,7 +137,7 @@ def _run(arena: Arena, seeds: int) -> float:
         arena,
         Search(tune, space, seed=0, first=1, steps=arena.scale.steps),
         arena.folder / "tracking" / "study",
-        lambda journal, asked: Watcher(journal, "accuracy", asked, arena.ended),
+        lambda journal: Watcher(journal, "accuracy", arena.ended),
         again=True,
     )
     failed = {f"{log.values['row']}, seed {log.values['seed']}": log.error for log in logs if log.state == "failed"}

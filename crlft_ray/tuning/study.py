@@ -125,9 +125,7 @@ def _study(config: Config, space: dict[str, Domain], register_as: str | None) ->
         steps=planned_steps(config, order_of(config, manifest)),
     )
     with run.ended_with_block():
-        logs = run_trials(
-            run_trial, job, search, folder, lambda journal, asked: Watcher(journal, job.metric, asked, job.ended)
-        )
+        logs = run_trials(run_trial, job, search, folder, lambda journal: Watcher(journal, job.metric, job.ended))
         return _finish(config, job, space, logs, run, folder, register_as)
 
 

@@ -43,7 +43,7 @@ def run_trials(
     job: Any,
     search: Search,
     folder: Path,
-    watcher: Callable[[Journal, StopAsked], Any],
+    watcher: Callable[[Journal], Any],
     *,
     again: bool = False,
 ) -> list[TrialLog]:
@@ -81,7 +81,7 @@ def run_trials(
                 # Once more from its newest checkpoint; who fails twice is recorded, and the study goes on.
                 failure_config=ray_tune.FailureConfig(max_failures=1),
                 stop=stopper,
-                callbacks=[watcher(journal, asked)],
+                callbacks=[watcher(journal)],
                 verbose=0,
             ),
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 from ray.tune import Callback
 
-from crlft_ray.tuning.budget import StopAsked
 from crlft_ray.tuning.journal import Journal, State, shown_values
 
 log = logging.getLogger(__name__)
@@ -28,13 +27,11 @@ class Watcher(Callback):  # type: ignore[misc]
         self,
         journal: Journal,
         metric: str,
-        asked: StopAsked,
         ended: Callable[[str, dict[str, Any], State], None],
     ) -> None:
         self._journal = journal
         self._metric = metric
         self._ended = ended
-        self._asked = asked
         self._started: set[str] = set()
         self._finished: set[str] = set()
         self._cleaning: ThreadPoolExecutor | None = None
@@ -63,12 +60,9 @@ class Watcher(Callback):  # type: ignore[misc]
         log.info("trial %s: step %d, %s %.4f", name, result["step"], self._metric, result["score"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Finished, or stopped early."""
+        """Finished, or stopped early; Tune does not call it for what is cut off with the study, and goes on with it."""
         name = trial.config["trial"]
         finished = name in self._finished
-        if not finished and self._asked.yes:
-            # Cut off with the study, and goes on with it.
-            return
         self._end(trial, "finished" if finished else "stopped early")
         if not finished:
             log.info("trial %s is stopped early", name)

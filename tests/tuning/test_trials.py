@@ -70,9 +70,7 @@ class _Study:
         def ended(trial: str, values: dict[str, Any], state: State) -> None:
             self.ended.append((trial, state))
 
-        return run_trials(
-            trainable, self.begun, search, self._folder, lambda journal, asked: Watcher(journal, "loss", asked, ended)
-        )
+        return run_trials(trainable, self.begun, search, self._folder, lambda journal: Watcher(journal, "loss", ended))
 
     def times_begun(self) -> dict[str, int]:
         return {file.name: len(file.read_text().splitlines()) for file in sorted(self.begun.iterdir())}
