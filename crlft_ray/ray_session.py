@@ -37,45 +37,50 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    global _overcount, _own
     if address and ray.is_initialized() and ray.get_runtime_context().gcs_address != address:
         raise UserError(
             f"this process belongs to the cluster at {ray.get_runtime_context().gcs_address}, not {address}"
         )
     if not ray.is_initialized():
-        _overcount, _own = 0, False
         address = address or os.environ.get("RAY_ADDRESS")
         if address and address != "local":
             _join(address)
         else:
-            cores = os.cpu_count() or 1
-            cpus = cpus or cores + max(2, cores // 4)
-            _overcount, _own = max(0, cpus - cores), True
-            # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-            os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-            # Ray announces four times as many processes as it would start at once as a finding, in the middle of what a
-            # person reads; two trials side by side have more, and most of them wait.
-            os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(8 * cores))
-            # Each process takes nearly a hundredth of a core from those that train, also when it has nothing to do. Ray
-            # would keep as many as there are CPUs, and end others after a second; warm ones wait longer for a task.
-            os.environ.setdefault("RAY_num_workers_soft_limit", "0")
-            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")
-            # Nobody is shown any logs, so they are looked for once an hour; else ten times a second, more of them with
-            # every process, unless there are more than so many.
-            os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
-            os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")
-            ray.init(
-                "local",
-                num_cpus=cpus,
-                # It would end with this process; its processes take from those that train.
-                include_dashboard=False,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-            )
+            _start_local(cpus)
             if warm_up:
                 _warm_up()
     quiet_ray_data()
+
+
+def _start_local(cpus: int | None) -> None:
+    global _overcount, _own
+    import ray
+
+    cores = os.cpu_count() or 1
+    cpus = cpus or cores + max(2, cores // 4)
+    _overcount, _own = max(0, cpus - cores), True
+    # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # Ray announces four times as many processes as it would start at once as a finding, in the middle of what a person
+    # reads; two trials side by side have more, and most of them wait.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(8 * cores))
+    # Each process takes nearly a hundredth of a core from those that train, also when it has nothing to do. Ray would
+    # keep as many as there are CPUs, and end others after a second; warm ones wait longer for a task.
+    os.environ.setdefault("RAY_num_workers_soft_limit", "0")
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")
+    # Nobody is shown any logs, so they are looked for once an hour; else ten times a second, more of them with every
+    # process, unless there are more than so many.
+    os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "3600")
+    os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")
+    ray.init(
+        "local",
+        num_cpus=cpus,
+        # It would end with this process; its processes take from those that train.
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
 
 
 def is_own_cluster() -> bool:
@@ -84,8 +89,10 @@ def is_own_cluster() -> bool:
 
 
 def _join(address: str) -> None:
+    global _overcount, _own
     import ray
 
+    _overcount, _own = 0, False
     _check_answer(address)
     try:
         # What workers print stays in Ray's log files; what a person should know comes through our own code.

@@ -36,7 +36,7 @@ class Row:
     paper: float | None = None
     """The paper's mean win rate of this row."""
     times: int = 1
-    """How many times as many steps as others it is trained for."""
+    """How many times the steps of the other rows it is trained for."""
 
     def world_of(self, seed: int, conversations: int, expert_share: float) -> World:
         """Its world."""
@@ -137,11 +137,10 @@ def _by_classes() -> tuple[Row, ...]:
 def _longer() -> tuple[Row, ...]:
     """Where the expert's data are fewest: whether a row is behind another one because it learns more slowly."""
     share = min(_SHARES)
-    world, against = {"expert_share": share}, f"{CRLFT}, {share:.0%}, {_TIMES} times the steps"
+    # Not "1% expert": `--rows` with that means the rows of the usual length.
+    world, what = {"expert_share": share}, f"{share:.0%}, {_TIMES} times the steps"
+    against = f"{CRLFT}, {what}"
     return (
-        Row(against, _CRLFT, world=world, group="longer", against=against, times=_TIMES),
-        Row(
-            f"{EVERYTHING}, {share:.0%}, {_TIMES} times the steps", _EQUAL, False, world, "longer", against,
-            times=_TIMES,
-        ),
-    )  # fmt: skip
+        Row(against, _CRLFT, True, world, "longer", against, times=_TIMES),
+        Row(f"{EVERYTHING}, {what}", _EQUAL, False, world, "longer", against, times=_TIMES),
+    )

@@ -40,7 +40,7 @@ class Resumption:
 
     checkpoint: StoredCheckpoint
     scratch: Scratch
-    """Has a folder named as the tag in it."""
+    """Local, with a folder named as the tag in it."""
     universal: bool
     passed_over: list[str] = field(default_factory=list)
     """Why newer checkpoints could not be used."""
