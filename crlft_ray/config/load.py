@@ -33,9 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
-        raise UserError(f"{path}: {found}; it must hold config keys such as model, output and data")
+    raw = _mapping(raw, str(path))
     for override in overrides:
         _apply(raw, override)
     return validate(raw, str(path))
@@ -67,7 +65,11 @@ def read_config(place: Place) -> Config:
     Raises:
         UserError: it was made by another version of the project, or changed by hand.
     """
-    return validate(yaml.safe_load(place.read_text()), str(place))
+    try:
+        raw = parse_yaml(place.read_text())
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{place}: not valid YAML: {error}") from None
+    return validate(_mapping(raw, str(place)), str(place))
 
 
 def dump_config(config: Config) -> str:
@@ -92,6 +94,13 @@ def set_key(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
             raise UserError(f"{where}: '{part}' holds a value, not a section")
         node = child
     node[_place(node, last, where)] = value
+
+
+def _mapping(raw: Any, where: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        found = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise UserError(f"{where}: {found}; it must hold config keys such as model, output and data")
+    return raw
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crlft_ray.config import Config, dump_config, load_config, validate
+from crlft_ray.config import Config, dump_config, load_config, read_config, validate
 from crlft_ray.config.text import parse_yaml, to_yaml
 from crlft_ray.errors import UserError
+from crlft_ray.storage import Place
 from tests.synthetic import raw_config
 
 
@@ -115,6 +116,19 @@ def test_a_file_that_is_no_config(tmp_path: Path, text: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"), [("a: [\n", "not valid YAML"), ("", "is empty"), ("train: {lr: 1e-4}\n", "model: is required")]
+)
+def test_a_runs_own_config_that_was_changed_by_hand(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_config(Place.of(path))
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+    assert "train.lr" not in str(caught.value), "1e-4 is a number there, too"
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such config file"):
         load_config(tmp_path / "none.yaml")
@@ -194,6 +208,15 @@ def test_yaml_round_trip(value: Any) -> None:
 def test_text_that_yaml_would_take_for_a_number_stays_text(text: str) -> None:
     assert parse_yaml(text) == float(text)
     assert parse_yaml(to_yaml(text)) == text
+
+
+def test_a_section_may_be_used_again() -> None:
+    text = "first: &one {path: a, class: expert}\nsecond: {<<: *one, path: b}\nthird: {<<: [*one], repeat: 2}"
+    assert parse_yaml(text) == {
+        "first": {"path": "a", "class": "expert"},
+        "second": {"path": "b", "class": "expert"},
+        "third": {"path": "a", "class": "expert", "repeat": 2},
+    }
 
 
 def test_map_keys_may_be_numbers_and_booleans() -> None:
