@@ -15,6 +15,8 @@ from crlft_ray.storage import Place
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_NOT_COMPRESSED = {"parquet", "arrow"}
+"""They are read in parts, and compress what they hold themselves."""
 _NO_DATA = {"dataset_info.json", "state.json", "dataset_dict.json", "asset.json"}
 
 
@@ -82,7 +84,7 @@ def _parts(file: SourceFile) -> int | None:
         if file.kind == "parquet":
             with file.place.filesystem.open_input_file(file.place.path) as stream:
                 return int(pq.ParquetFile(stream).metadata.num_row_groups)
-        if file.kind == "arrow" and file.compression is None:
+        if file.kind == "arrow":
             with file.place.filesystem.open_input_file(file.place.path) as stream:
                 # Files of `datasets.save_to_disk` are Arrow streams, which have no index.
                 return int(pa.ipc.open_file(stream).num_record_batches) if stream.read(6) == b"ARROW1" else None
@@ -102,7 +104,9 @@ def _matching(pattern: Place) -> list[Place]:
     if root == pattern.path or not pattern.at(root).is_folder():
         return []
     matches = re.compile(_glob_expression(pattern.path)).fullmatch
-    infos = pattern.filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+    # Not further down than the pattern goes: a folder there may be large, or closed to this user.
+    deep = "/" in pattern.path[len(root) + 1 :] or "**" in pattern.path
+    infos = pattern.filesystem.get_file_info(fs.FileSelector(root, recursive=deep))
     paths = sorted(info.path for info in infos if info.type == fs.FileType.File and matches(info.path))
     return [place for path in paths if (place := pattern.at(path)).name not in _NO_DATA]
 
@@ -142,8 +146,11 @@ def _source_file(source: int, place: Place) -> SourceFile:
     known = _kind(place.name)
     if known is None:
         endings = ", ".join(KINDS)
-        raise UserError(f"{place}: unknown file type; use {endings}, also with {' or '.join(COMPRESSIONS)}")
+        raise UserError(f"{place}: unknown file type; use {endings}, JSON also with {' or '.join(COMPRESSIONS)}")
+    kind, compression = known
+    if compression and kind in _NOT_COMPRESSED:
+        raise UserError(f"{place}: {kind} is not read inside {compression}; unpack the file")
     info = place.info()
     if not info.size:
         raise UserError(f"{place}: is empty")
-    return SourceFile(source, place, *known, size=info.size, modified_ns=info.mtime_ns or 0)
+    return SourceFile(source, place, kind, compression, size=info.size, modified_ns=info.mtime_ns or 0)

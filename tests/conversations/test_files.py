@@ -82,6 +82,21 @@ def test_what_is_no_data(tmp_path: Path) -> None:
         find_files(0, str(tmp_path / "empty.jsonl"))
 
 
+def test_a_pattern_does_not_look_below_it(tmp_path: Path) -> None:
+    """What lies there may not be listed, like a volume's lost+found, or like a name that is no UTF-8."""
+    (tmp_path / "a.jsonl").write_text("1\n")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / os.fsdecode(b"\xff.jsonl")).write_text("1\n")
+    assert found(tmp_path, "*.jsonl") == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["rows.parquet.gz", "rows.arrow.zst"])
+def test_what_is_read_in_parts_is_not_compressed_as_a_whole(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"{name}: (parquet|arrow) is not read inside (gzip|zstd); unpack the file"):
+        find_files(0, str(tmp_path / name))
+
+
 def test_a_relative_path_and_a_home_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
     monkeypatch.setenv("HOME", str(tree / "sub"))
