@@ -14,7 +14,6 @@ from crlft_ray.checkpoints.folder import STATE, Damaged, read_checkpoint
 from crlft_ray.config import read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import MANIFEST, Manifest, read_manifest, read_tokenizer
-from crlft_ray.shards.prepare import shards_folder
 from crlft_ray.shards.shard import pack_of
 from crlft_ray.shards.stream import PackReader
 from crlft_ray.storage import Place
@@ -40,7 +39,9 @@ def inspect(path: str, *, pack: int = 0, conversation: int = 0, console: Console
     if (place / "config.json").exists():
         return _export(place, console)
     config = place / "config.yaml"
-    shards = shards_folder(read_config(config)) if config.exists() else place / "shards"
+    # The config names the output as it was when the run was started; it may have been moved or copied since.
+    elsewhere = read_config(config).data.shards if config.exists() else None
+    shards = Place.of(elsewhere) if elsewhere else place / "shards"
     if (shards / MANIFEST).exists():
         found = _shards(shards, pack, conversation, console)
         result = place / "result.json"

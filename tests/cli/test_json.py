@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,14 @@ def test_numbers_that_json_does_not_know() -> None:
     assert json_text({"a": [math.nan, 1.0], "b": (math.inf,), "c": {"d": -math.inf}, "é": 1}) == (
         '{"a": [null, 1.0], "b": [null], "c": {"d": null}, "é": 1}'
     )
+
+
+def test_inspect_an_output_that_was_moved(finished: FinishedRun, tmp_path: Path) -> None:
+    """Its config still names the old place."""
+    moved = tmp_path / "moved"
+    shutil.copytree(finished.output / "shards", moved / "shards")
+    shutil.copy(finished.output / "config.yaml", moved)
+    manifest = moved / "shards" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(finished.manifest.fingerprint, "0" * 64))
+    found = _object(crlft("inspect", moved, "--json"))
+    assert (found["kind"], found["fingerprint"]) == ("shards", "0" * 64)
