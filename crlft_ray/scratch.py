@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,16 +19,19 @@ _BEGUN_S = 3600.0
 
 
 class Scratch:
-    """A folder in the machine's temporary space, of this process alone.
+    """A folder of this process alone, in the machine's temporary space or beside what it is to become.
 
-    A process that is killed cannot remove its folder, and the next attempt would bring the same checkpoint once more:
-    each new folder is made after those of dead processes of this user have been removed. The kernel gives a lock back
-    with its process.
+    A process that is killed cannot remove its folder, and the next attempt would bring the same files once more: each
+    new folder is made after those of dead processes of this user have been removed. The kernel gives a lock back with
+    its process.
     """
 
-    def __init__(self) -> None:
-        _remove_abandoned()
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    def __init__(self, beside: Path | None = None) -> None:
+        # Machines may share that folder without sharing locks: there each looks after its own.
+        prefix = _PREFIX if beside is None else f".{_PREFIX}{socket.gethostname()}-"
+        space = Path(tempfile.gettempdir()) if beside is None else beside
+        _remove_abandoned(space, prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=space))
         # It gets its name when it is locked: nobody finds it otherwise.
         unnamed = self.path / f"{_LOCK}.new"
         self._lock = unnamed.open("w")
@@ -52,8 +56,8 @@ def scratch_folder() -> Iterator[Path]:
         scratch.remove()
 
 
-def _remove_abandoned() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def _remove_abandoned(space: Path, prefix: str) -> None:
+    for folder in space.glob(f"{prefix}*"):
         try:
             if folder.stat(follow_symlinks=False).st_uid == os.getuid() and _abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)

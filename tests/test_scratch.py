@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -76,3 +77,18 @@ def test_a_folder_that_is_being_made_is_let_alone(temporary_space: Path) -> None
         assert begun.exists()
         assert not old.exists()
         assert other.exists()
+
+
+def test_beside_what_it_is_to_become(temporary_space: Path) -> None:
+    """What a killed process left there is removed, too; what another machine left is its own affair."""
+    models = temporary_space / "models"
+    models.mkdir()
+    old, foreign = models / f".crlft-scratch-{socket.gethostname()}-old", models / ".crlft-scratch-another-old"
+    for folder in (old, foreign):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    scratch = Scratch(beside=models)
+    assert scratch.path.parent == models
+    assert not old.exists()
+    assert foreign.exists()
+    scratch.remove()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from crlft_ray.assets import asset_path, cache_folder
 from crlft_ray.errors import UserError
+from crlft_ray.scratch import Scratch
 from crlft_ray.storage import Place
 
 REGISTRY = "models:/"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def model_folder(model: str) -> Path:
@@ -43,13 +43,34 @@ def model_folder(model: str) -> Path:
     return _from_hub(model)
 
 
+def without_weights(model: str) -> Path:
+    """A local folder with the config and the tokenizer of a model on storage: what is looked at before it is trained.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = Place.of(model)
+
+    def bring(folder: Path) -> None:
+        folder.mkdir()
+        for child in place.children():
+            if not child.is_folder() and not child.name.endswith(_WEIGHTS):
+                (folder / child.name).write_bytes(child.read_bytes())
+
+    return cached(f"{_cache_name(place)}-without-weights", bring)
+
+
 def _from_storage(model: str) -> Path:
     place = Place.of(model)
-    config = place / "config.json"
-    if not config.exists():
+    return cached(_cache_name(place), place.copy_to_local)
+
+
+def _cache_name(place: Place) -> str:
+    """Of a model on storage, as it is now."""
+    if not (place / "config.json").exists():
         raise UserError(f"{place}: no model in this folder (no config.json)")
     changed = max(child.info().mtime_ns or 0 for child in place.children())
-    return cached(f"{place.filesystem.type_name}-{place.path.replace('/', '-')}-{changed}", place.copy_to_local)
+    return f"{place.filesystem.type_name}-{place.path.replace('/', '-')}-{changed}"
 
 
 def cached(name: str, bring: Callable[[Path], object]) -> Path:
@@ -58,16 +79,16 @@ def cached(name: str, bring: Callable[[Path], object]) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    scratch = Scratch(beside=target.parent)
     try:
-        bring(scratch / "model")
-        (scratch / "model").rename(target)
+        bring(scratch.path / "model")
+        (scratch.path / "model").rename(target)
     except OSError:
         # Another process may have been quicker.
         if not target.is_dir():
             raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.remove()
     return target
 
 
