@@ -172,7 +172,8 @@ def _checkpoint(config: Config, size: ModelSize, zero: Zero, cluster: Cluster) -
 
 def _notes(config: Config, cluster: Cluster) -> Iterator[str]:
     train, world = config.train, cluster.world
-    if train.workers != world:
+    most = train.workers if isinstance(train.workers, int) else train.workers.max
+    if not train.least_workers <= world <= most:
         yield f"the config asks for other workers: --set train.workers={world} trains on all of these GPUs"
     if train.resources_per_worker.get("GPU", 0) <= 0:
         yield "the config's workers ask for no GPU: --set 'train.resources_per_worker={GPU: 1}'"

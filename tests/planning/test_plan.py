@@ -133,6 +133,21 @@ def test_questions_that_are_wrong(seven: Path, tmp_path: Path) -> None:
         plan(config_of(seven), nodes=1, gpus=0, gpu="l4")
 
 
+@pytest.mark.parametrize(
+    ("workers", "noted"),
+    [
+        (8, False),
+        (4, True),
+        ({"min": 4, "max": 16}, False),
+        ({"min": 2, "max": 4}, True),
+        ({"min": 9, "max": 16}, True),
+    ],
+)
+def test_workers_that_do_not_go_with_the_gpus(seven: Path, workers: int | dict[str, int], noted: bool) -> None:
+    notes = _plan(seven, train={"workers": workers}).notes
+    assert any("--set train.workers=8" in note for note in notes) == noted
+
+
 def test_what_a_person_and_a_program_see(seven: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "c.yaml", config_of(seven).model_dump(mode="json", by_alias=True))
     cluster = ("--nodes", "3", "--gpus", "8", "--gpu", "a100-40g")
