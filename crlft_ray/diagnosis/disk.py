@@ -31,8 +31,8 @@ def free_space(folders: list[str]) -> dict[str, tuple[int, int]]:
 
 def check_disk(cluster: Cluster) -> list[Finding]:
     """The temporary folder, and the output if it is a local path."""
-    output = Place.of(cluster.config.output) if cluster.config else None
-    folders = [output.path] if output and output.is_local else []
+    output = cluster.config.output if cluster.config else None
+    folders = [Place.of(output).path] if output and "://" not in output else []
 
     def judge(node: Node, sizes: dict[str, tuple[int, int]]) -> tuple[bool, str]:
         short = [folder for folder, (free, total) in sizes.items() if free < max(_LEAST_BYTES, _LEAST_SHARE * total)]

@@ -18,7 +18,7 @@ from crlft_ray.diagnosis.imports import check_imports
 from crlft_ray.diagnosis.mlflow_server import check_mlflow
 from crlft_ray.diagnosis.nodes import START_S, Cluster, alive_nodes, opened
 from crlft_ray.diagnosis.output import check_output
-from crlft_ray.diagnosis.paths import check_paths, named_paths
+from crlft_ray.diagnosis.paths import check_inputs
 from crlft_ray.diagnosis.ports import check_ports
 from crlft_ray.diagnosis.upload import check_upload
 from crlft_ray.diagnosis.versions import check_versions
@@ -28,11 +28,6 @@ def check_network(cluster: Cluster) -> list[Finding]:
     """All-reduce only where every connection can be made: with one blocked it would hang, and could not say which."""
     ports = check_ports(cluster)
     return ports + (check_all_reduce(cluster) if all(finding.ok for finding in ports) else [])
-
-
-def check_inputs(cluster: Cluster) -> list[Finding]:
-    """What the config names."""
-    return check_paths(cluster, named_paths(cluster.config)) if cluster.config is not None else []
 
 
 CHECKS: tuple[Callable[[Cluster], list[Finding]], ...] = (

@@ -7,6 +7,7 @@ from typing import Any
 
 from crlft_ray.diagnosis.finding import DRIVER, Finding, judged
 from crlft_ray.diagnosis.nodes import Cluster, Node
+from crlft_ray.errors import UserError
 from crlft_ray.storage import Place
 
 CHECK = "output"
@@ -33,12 +34,14 @@ def check_output(cluster: Cluster) -> list[Finding]:
     if cluster.config is None:
         return []
     uri = cluster.config.output
-    output = Place.of(uri)
     mark = f".crlft-doctor-{uuid.uuid4().hex}"
     try:
+        output = Place.of(uri)
         folder = _existing(output)
+    except UserError as error:
+        return [Finding(CHECK, DRIVER, False, f"output: {error}")]
     except OSError as error:
-        return [Finding(CHECK, DRIVER, False, f"{_cannot(output, str(error))}")]
+        return [Finding(CHECK, DRIVER, False, _cannot(output, str(error)))]
     try:
         here = leave_mark(uri, folder.path, mark, DRIVER)
         if here["error"]:
