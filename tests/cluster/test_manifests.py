@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,8 +197,9 @@ def test_images_and_versions_are_those_of_the_repository() -> None:
 
 def test_the_job_runs_a_script_of_the_image_and_its_cluster_is_large_enough() -> None:
     for job in of_kind("RayJob"):
-        python, script, path, *_ = job["spec"]["entrypoint"].split()
-        assert python == "python"
+        shell, flag, line = shlex.split(job["spec"]["entrypoint"])
+        python, script, path, *_ = line.split()
+        assert (shell, flag, python) == ("sh", "-c", "python")
         assert (ROOT / script.removeprefix("/app/")).is_file()
         config = load_config(ROOT / path.removeprefix("/app/"))
         train = next(
@@ -204,6 +208,16 @@ def test_the_job_runs_a_script_of_the_image_and_its_cluster_is_large_enough() ->
         limits = train["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert train["minReplicas"] * limits["nvidia.com/gpu"] == config.train.least_workers
         assert int(limits["cpu"]) >= limits["nvidia.com/gpu"] * config.train.threads_per_worker
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (2, 0), (3, 0), (75, 75)])
+def test_no_new_cluster_for_what_it_cannot_mend(code: int, ends: int, tmp_path: Path) -> None:
+    (tmp_path / "python").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "python").chmod(0o755)
+    (job,) = of_kind("RayJob")
+    command = shlex.split(job["spec"]["entrypoint"])
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode == ends
 
 
 def test_the_readme_applies_every_file() -> None:
