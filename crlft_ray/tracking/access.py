@@ -16,8 +16,9 @@ _HOW = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKIN
 def mlflow_environment() -> dict[str, str]:
     """This process's settings of MLflow and PostgreSQL, credentials among them, for an actor to take over.
 
-    Ray starts an actor with its node's environment, not with the driver's. They are to be handed over as an argument:
-    a runtime environment with them in it would be written to Ray's logs.
+    Ray starts an actor with its node's environment, not with the driver's. They are to be handed over by a call of one
+    of its methods: a runtime environment with them in it would be written to Ray's logs, and what an actor is made with
+    is kept in the cluster's tables, which may lie in a Redis and on its disk.
     """
     return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "PG"))}
 

@@ -64,19 +64,19 @@ class Recorder:
         *,
         system_metrics: bool = True,
         interval_s: float = 10.0,
-        environment: Mapping[str, str] | None = None,
+        waits_for_access: bool = False,
     ) -> None:
         """Waits for the first value.
 
         Args:
             uri, folder: of the run.
             system_metrics: whether to measure the machine's load, every `interval_s` seconds from the first value on.
-            environment: the driver's `mlflow_environment()`, which an actor lacks.
+            waits_for_access: whether nothing is sent before `take_access`, as in an actor, which has its node's
+                environment and not the driver's.
 
         Raises:
             UserError: no run was started in `folder`.
         """
-        os.environ.update(environment or {})
         self._uri = uri
         self._folder = Path(folder)
         if not Run(uri, self._folder).started:
@@ -91,8 +91,14 @@ class Recorder:
         if self._spool.damaged:
             log.warning("tracking: %d line(s) of %s cannot be read and are lost", self._spool.damaged, self._spool.path)
         self._sender = Sender(uri, self._folder, self._spool)
-        self._sender.start()
         self._sampler = SystemSampler(uri, self._record_system, interval_s) if system_metrics else None
+        if not waits_for_access:
+            self._sender.start()
+
+    def take_access(self, environment: Mapping[str, str]) -> None:
+        """Begins to send, with the driver's `mlflow_environment()`."""
+        os.environ.update(environment)
+        self._sender.start()
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the values of a step and returns at once; values of this name and step that are known are dropped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ class Channel(Recorder):
     One for both, because every process of Ray's takes a hundredth of a core from those that train.
     """
 
-    def __init__(self, uri: str, folder: str | Path, *, environment: Mapping[str, str]) -> None:
-        super().__init__(uri, folder, environment=environment)
+    def __init__(self, uri: str, folder: str | Path) -> None:
+        super().__init__(uri, folder, waits_for_access=True)
         self._stop = self._given_up = False
         self._lines: list[str] = []
         self._refusal = ""

@@ -61,7 +61,8 @@ class Tracked:
             run_id,
         )
         # Beside the driver: that is where the spool and a SQLite database lie.
-        self.channel = beside_driver(Channel).remote(self.run.uri, folder, environment=mlflow_environment())
+        self.channel = beside_driver(Channel).remote(self.run.uri, folder)
+        self.channel.take_access.remote(mlflow_environment())
         self.last_metrics: dict[str, float] = {}
         self._refused = False
 

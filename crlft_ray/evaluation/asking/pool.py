@@ -32,12 +32,14 @@ class Asked:
 class _Asker:
     """The actor: has one model at a time, and loads each once, as the questions to one come in a row."""
 
-    def __init__(self, threads: int, precision: Precision, environment: dict[str, str]) -> None:
-        # A model of the registry is fetched here.
-        os.environ.update(environment)
+    def __init__(self, threads: int, precision: Precision) -> None:
         self._threads, self._precision = threads, precision
         self._model = ""
         self._engine: Engine | None = None
+
+    def take_access(self, environment: dict[str, str]) -> None:
+        """With the driver's `mlflow_environment()` a model of the registry is fetched here."""
+        os.environ.update(environment)
 
     def ask(self, number: int, asked: Asked, questions: Sequence[Question]) -> tuple[int, list[Answer] | UserError]:
         try:
@@ -84,7 +86,9 @@ def ask_all(
     chunks.sort(key=lambda chunk: (order[chunk[0].model], -_cost(chunk[1])))
     kept = {asked: ray.put(asked) for asked in wanted}
     actor: Any = ray.remote(**resources)(_Asker)
-    actors = [actor.remote(threads, precision, mlflow_environment()) for _ in range(min(workers, len(chunks)))]
+    actors = [actor.remote(threads, precision) for _ in range(min(workers, len(chunks)))]
+    for each in actors:
+        each.take_access.remote(mlflow_environment())
     try:
         pool = ActorPool(actors)
         for number, answers in pool.map_unordered(
