@@ -50,9 +50,10 @@ def merge_bucket(
     train = table.filter(pc.invert(table.column("held_out")))
     heldout.write_text("".join(f"{line}\n" for line in held_out.column("text").to_pylist()))
     truncated = int(pc.sum(train.column("truncated")).as_py() or 0)
-    train = _repeated(train).select(SCHEMA.names).combine_chunks()
+    rounds = _rounds(train.column("repeat").to_numpy())
+    train = train.take(pa.array(np.concatenate(rounds))).select(SCHEMA.names).combine_chunks()
     lengths = pc.list_value_length(train.column("input_ids")).to_numpy().astype(np.int64)
-    packs = best_fit_decreasing(lengths, pack_tokens)
+    packs = _packs(lengths, [len(rows) for rows in rounds], pack_tokens)
     class_of_row = train.column("class").to_numpy()
     return BucketCounts(
         packs=len(packs),
@@ -80,11 +81,20 @@ def _first_of_each(ids: list[bytes]) -> list[int]:
     return [position for _, position in sorted(first.items())]
 
 
-def _repeated(table: pa.Table) -> pa.Table:
-    repeats = table.column("repeat").to_numpy()
-    if not len(repeats) or repeats.max() == 1:
-        return table
-    return table.take(pa.array(np.repeat(np.arange(len(table)), repeats)))
+def _rounds(repeats: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """The rows that occur at least once, at least twice, and so on."""
+    return [np.flatnonzero(repeats > number) for number in range(max(1, int(repeats.max(initial=0))))]
+
+
+def _packs(lengths: npt.NDArray[np.int64], rounds: Sequence[int], pack_tokens: int) -> list[list[int]]:
+    """Each round is packed by itself, so that no pack holds a conversation twice."""
+    packs: list[list[int]] = []
+    first = 0
+    for size in rounds:
+        of_round = best_fit_decreasing(lengths[first : first + size], pack_tokens)
+        packs += ([first + row for row in pack] for pack in of_round)
+        first += size
+    return packs
 
 
 def _learned(table: pa.Table) -> npt.NDArray[np.int64]:

@@ -192,6 +192,7 @@ def test_repeat_sample_and_holdout(tiny_model: Path, tmp_path: Path) -> None:
             + len({row["id"] for pack in packs for row in pack})
             == 320
         )
+        assert all(len({row["id"] for row in pack}) == len(pack) for pack in packs), "a pack holds one twice"
         return [r["id"] for p in packs for r in p if r["class"] == 0], {r["id"] for r in read_heldout(result.folder)}
 
     everything, none = ids("all", 1.0, 0.0, 1)
