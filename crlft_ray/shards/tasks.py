@@ -12,7 +12,7 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     """Runs `task(*item, **arguments)` for every item, each as a task of its own; results in the order of the items.
 
     Raises:
-        UserError: the first one that a task raised, without a trace.
+        UserError, OSError: the first one that a task raised, without a trace.
     """
     if len(items) < 2:
         # Not worth a pipeline, which takes seconds to start.
@@ -31,7 +31,7 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     done = dataset.map(_call, fn_kwargs=call, num_cpus=num_cpus, compute=pool).take_all()
     results = [cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["number"])]
     for result in results:
-        if isinstance(result, UserError):
+        if isinstance(result, UserError | OSError):
             raise result
     return results
 
@@ -39,9 +39,9 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
 def _call(row: dict[str, Any], task: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     from ray import cloudpickle
 
-    # User errors travel as values: Ray Data would wrap an exception in its own and print a trace.
+    # What a user can mend travels as a value: Ray Data would wrap an exception in its own and print a trace.
     try:
         result = task(*cloudpickle.loads(row["item"]), **arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:
         result = error
     return {"number": row["number"], "result": cloudpickle.dumps(result)}
