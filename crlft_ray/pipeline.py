@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from crlft_ray.config import Config
+from crlft_ray.errors import UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
 from crlft_ray.evaluation.html import write_report
 from crlft_ray.evaluation.suites import load_suite
@@ -16,12 +17,15 @@ from crlft_ray.shards.prepare import Prepared, prepare, shards_folder
 from crlft_ray.storage import Place
 from crlft_ray.talk import chat
 from crlft_ray.tracking import Run
+from crlft_ray.training.earlier import trained_on
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.train import Trained, train
 
 log = logging.getLogger(__name__)
 
 SAMPLE_MESSAGE = "Hi! How was your weekend?"
+SAMPLE_BYTES = 4e9
+"""Of the largest model that is loaded beside the driver for a reply."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class RunResult:
     """Of the export, then of the base model; none where the config names nothing to evaluate on."""
     registered: Registered | None
     """Where the config has a `register.name`."""
-    sample: tuple[str, str]
-    """A message, and the export's reply."""
+    sample: tuple[str, str] | None
+    """A message, and the export's reply; none of a model that may be too large for this machine."""
 
 
 def run(config: Config, *, fresh: bool = False) -> RunResult:
@@ -48,14 +52,26 @@ def run(config: Config, *, fresh: bool = False) -> RunResult:
         # What cannot be fetched or read is better known before the training than after it.
         load_suite(suite)
     with owned(config.output):
-        prepared = prepare(config)
+        prepared = prepare(config, needed=None if fresh else trained_on(config))
         trained = train(config, fresh=fresh)
         evaluation = _evaluate(config, prepared, trained)
         name = config.register_.name
         registered = register(config.output, name=name) if name else None
-        replies = chat(trained.export, message=SAMPLE_MESSAGE, max_new_tokens=60)
-        assert replies is not None
-        return RunResult(prepared, trained, evaluation, registered, (SAMPLE_MESSAGE, next(iter(replies.values()))))
+        return RunResult(prepared, trained, evaluation, registered, sample(trained.export))
+
+
+def sample(export: str) -> tuple[str, str] | None:
+    """A message and a reply; none where that might cost what was done: the driver may have little memory."""
+    files = [child for child in Place.of(export).children() if child.name.endswith(".safetensors")]
+    if sum(file.info().size or 0 for file in files) > SAMPLE_BYTES:
+        return None
+    try:
+        replies = chat(export, message=SAMPLE_MESSAGE, max_new_tokens=60)
+    except (OSError, UserError) as error:
+        log.warning("no sample reply: %s", error)
+        return None
+    assert replies is not None
+    return SAMPLE_MESSAGE, next(iter(replies.values()))
 
 
 def _evaluate(config: Config, prepared: Prepared, trained: Trained) -> Evaluation | None:

@@ -23,6 +23,7 @@ class Chat:
     """A conversation with a model that remembers its turns; with another class beside, one for each."""
 
     def __init__(self, model: str, as_class: str | None = None, max_new_tokens: int = 200) -> None:
+        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -36,11 +37,12 @@ class Chat:
             self.voices.append(_Voice(as_class, provenance.condition(as_class)))
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            self._model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+            network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
         except (OSError, ValueError) as error:
             raise UserError(f"{model}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
         if not self._tokenizer.chat_template:
             raise UserError(f"{model}: has no chat template, so it cannot be talked to")
+        self._model = network.to("cuda" if torch.cuda.is_available() else "cpu")
         self._max_new_tokens = max_new_tokens
 
     def reply(self, voice: _Voice, text: str, streamer: Any = None) -> str:
@@ -49,7 +51,7 @@ class Chat:
         condition = {} if voice.condition is None else {"condition": voice.condition}
         inputs = self._tokenizer.apply_chat_template(
             voice.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True, **condition
-        )
+        ).to(self._model.device)
         output = self._model.generate(
             **inputs, max_new_tokens=self._max_new_tokens, do_sample=False, repetition_penalty=1.1, streamer=streamer
         )

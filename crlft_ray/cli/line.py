@@ -20,11 +20,18 @@ def fetch(names: Annotated[list[str], typer.Argument(metavar="NAME...")], as_jso
 
 
 @app.command()
-def prepare(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def prepare(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Also replace shards that a stopped run needs.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Conversations → tagged Arrow shards."""
     from crlft_ray.shards.prepare import prepare
+    from crlft_ray.training.earlier import trained_on
 
-    prepared = prepare(load(config, overrides))
+    loaded = load(config, overrides)
+    prepared = prepare(loaded, needed=None if fresh else trained_on(loaded))
     print_output(as_json, asdict(prepared), lambda: _show_prepared(prepared))
 
 
@@ -87,10 +94,11 @@ def _show_run(result: Any) -> None:
         print_scores(result.evaluation, screen)
     if result.registered:
         screen.print(result.registered.text(), highlight=False, markup=False)
-    message, reply = result.sample
+    if result.sample:
+        message, reply = result.sample
+        screen.print(f"\nyou: {message}\nmodel: {reply}", highlight=False, markup=False)
     trained = result.trained
-    screen.print(f"\nyou: {message}\nmodel: {reply}\n", highlight=False, markup=False)
-    screen.print("What to do next:", highlight=False)
+    screen.print("\nWhat to do next:", highlight=False)
     for command, meaning in (
         (f"mlflow server --backend-store-uri {trained.tracking_uri}", "the run's page, then open its address"),
         (f"crlft chat {trained.export}", "talk to the model"),

@@ -75,15 +75,13 @@ def shards_folder(config: Config) -> Place:
 
 
 def model_path(config: Config) -> str:
-    """The model as transformers takes it: a fetched name, or a folder on storage, becomes a local folder.
-
-    A hub's id stays one: its config and tokenizer can be had without its weights.
-    """
+    """Where transformers finds the model's config and tokenizer; of a model on storage they are brought here, without
+    its weights."""
     fetched = asset_path(config.model)
     if fetched is None and "://" in config.model:
-        from crlft_ray.model.find import model_folder
+        from crlft_ray.model.find import without_weights
 
-        return str(model_folder(config.model))
+        return str(without_weights(config.model))
     return str(fetched) if fetched else config.model
 
 
@@ -92,11 +90,15 @@ def chat_tokenizer(config: Config) -> ChatTokenizer:
     return load_chat_tokenizer(model_path(config), config.template, config.condition())
 
 
-def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
+def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES, *, needed: str | None = None) -> Prepared:
     """Makes the shards of a run, or finds them made.
 
+    Args:
+        needed: fingerprint of shards that something begun before goes on with; they are not replaced by others.
+
     Raises:
-        UserError: the input cannot be used; what was there before stays as it was.
+        UserError: the input cannot be used, or makes other shards than those needed; what was there before stays as
+            it was.
     """
     tokenizer = chat_tokenizer(config)
     files = [file for number in range(len(config.data.sources)) for file in _files(config, number)]
@@ -116,12 +118,18 @@ def prepare(config: Config, sizes: Sizes = DEFAULT_SIZES) -> Prepared:
     with owned(config.output):
         connect(warm_up=True)
         began = time.perf_counter()
-        manifest = _replace_shards(config, tokenizer, files, sizes, request)
+        keep = there if there is not None and there.fingerprint == needed else None
+        manifest = _replace_shards(config, tokenizer, files, sizes, request, keep)
     return Prepared(str(folder), manifest, unchanged=False, seconds=time.perf_counter() - began)
 
 
 def _replace_shards(
-    config: Config, tokenizer: ChatTokenizer, files: Sequence[SourceFile], sizes: Sizes, request: Any
+    config: Config,
+    tokenizer: ChatTokenizer,
+    files: Sequence[SourceFile],
+    sizes: Sizes,
+    request: Any,
+    keep: Manifest | None,
 ) -> Manifest:
     log.info("preparing shards from %d file(s), %.1f MB", len(files), sum(file.size for file in files) / 1e6)
     output = Place.of(config.output)
@@ -133,6 +141,12 @@ def _replace_shards(
     scratch = output / f"shards.{os.getpid()}.part"
     try:
         manifest = _prepare_in(scratch, config, tokenizer, files, sizes, request)
+        if keep is not None and keep.fingerprint != manifest.fingerprint:
+            raise UserError(
+                f"output: {output} holds a run on other data ({keep.fingerprint[:12]}, now "
+                f"{manifest.fingerprint[:12]}), whose shards were left as they are; bring its conversations and "
+                "settings back, choose another output folder, or start over with --fresh"
+            )
         shards_folder(config).replace_with(scratch, last=MANIFEST)
     finally:
         scratch.remove()

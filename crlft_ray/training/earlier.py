@@ -55,6 +55,12 @@ def check_earlier(
     return state
 
 
+def trained_on(config: Config) -> str | None:
+    """Fingerprint of the shards that the output's run goes on with; None where no run has a checkpoint there."""
+    complete, _ = complete_checkpoints(checkpoints_folder(config))
+    return complete[0].state.fingerprint if complete else None
+
+
 def start_over(config: Config) -> None:
     """Removes what earlier starts left in the output folder, but for the shards."""
     output = Place.of(config.output)

@@ -18,6 +18,7 @@ from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.tuning.space import Domain, with_values
 
+_STUDY = "study.json"
 _SIZES = ("train.workers", "train.threads_per_worker", "train.resources_per_worker.")
 _MEASUREMENTS = 9
 """Of the held-out loss in a trial, where the config does not say how often; ASHA's rungs are at 1/9, 1/3 and all."""
@@ -111,7 +112,7 @@ def check_same_study(now: dict[str, Any], folder: Path, output: str, remedy: str
     Raises:
         UserError: the folder holds another study.
     """
-    place = folder / "study.json"
+    place = folder / _STUDY
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(place, json_text(now, indent=2))
@@ -122,6 +123,12 @@ def check_same_study(now: dict[str, Any], folder: Path, output: str, remedy: str
             f"output: {output} holds another study: its {key} is {one}, now it would be {two}; choose another output"
             f"{remedy}"
         )
+
+
+def studied_on(folder: Path) -> str | None:
+    """Fingerprint of the shards that the study of a folder goes on with, if there is one."""
+    place = folder / _STUDY
+    return str(json.loads(place.read_text(encoding="utf-8"))["shards"]) if place.exists() else None
 
 
 def identity(config: Config, fingerprint: str) -> dict[str, Any]:

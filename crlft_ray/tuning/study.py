@@ -24,7 +24,15 @@ from crlft_ray.tracking.store import shown
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
-from crlft_ray.tuning.checks import check_no_training, check_room, check_same_study, identity, measured, metric_of
+from crlft_ray.tuning.checks import (
+    check_no_training,
+    check_room,
+    check_same_study,
+    identity,
+    measured,
+    metric_of,
+    studied_on,
+)
 from crlft_ray.tuning.journal import TrialLog
 from crlft_ray.tuning.mirror import MEMORY, mirrored
 from crlft_ray.tuning.plots import plot_study
@@ -107,9 +115,9 @@ def _study(config: Config, space: dict[str, Domain], register_as: str | None) ->
     from crlft_ray.tuning.trials import Search, run_trials
     from crlft_ray.tuning.watcher import Watcher
 
-    manifest = prepare(config).manifest
-    config = measured(config, manifest)
     folder = tracking_folder(config) / "study"
+    manifest = prepare(config, needed=studied_on(folder)).manifest
+    config = measured(config, manifest)
     check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
     shards, verified = shards_folder(config), Place.of(tracking_folder(config)) / VERIFIED
     verify_shards(shards, manifest, verified)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from crlft_ray.checkpoints.folder import commit, complete_checkpoints
 from crlft_ray.storage import Place
 from tests.cli.command import crlft, snapshot
-from tests.runs import FinishedRun, write_config
+from tests.runs import FinishedRun, write_config, write_learnable
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +79,23 @@ def test_other_data_than_the_checkpoints(copied: tuple[Path, Path], finished: Fi
     ):
         commit(newest.place, replace(newest.state, **changes), newest.files)
         crlft("train", config).refuses(str(output), *parts, "--fresh")
+
+
+def test_a_run_keeps_its_shards_when_its_data_have_changed(
+    copied: tuple[Path, Path], finished: FinishedRun, tmp_path: Path
+) -> None:
+    """The conversations may be brought back; then it goes on."""
+    config, output = copied
+    shutil.copytree(finished.output / "checkpoints", output / "checkpoints")
+    raw = yaml.safe_load(config.read_text())
+    raw["data"]["sources"][0]["path"] = str(write_learnable(tmp_path / "more.jsonl", 170))
+    write_config(config, raw)
+    before = snapshot(output)
+    for command in ("run", "prepare"):
+        crlft(command, config).refuses(str(output), "on other data", "left as they are", "--fresh")
+        assert snapshot(output) == before
+    prepared = crlft("prepare", config, "--fresh", "--json")
+    assert (prepared.code, json.loads(prepared.out)["unchanged"]) == (0, False)
 
 
 def test_damaged_and_missing_shards(copied: tuple[Path, Path]) -> None:

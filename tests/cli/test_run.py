@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from crlft_ray import pipeline
+from crlft_ray.pipeline import sample
 from tests.cli.command import Outcome, crlft
 from tests.runs import FinishedRun, write_config
 from tests.tracking.server import points
@@ -74,3 +76,13 @@ def test_a_person_gets_a_sample(found: dict[str, Any]) -> None:
     message, reply = found["sample"]
     assert message.endswith("?")
     assert isinstance(reply, str)
+
+
+def test_nothing_is_lost_for_a_sample(finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by a model that the driver's memory may not hold nor by one that cannot be read."""
+    damaged = tmp_path / "export"
+    shutil.copytree(finished.trained.export, damaged)
+    (damaged / "config.json").write_text("{")
+    assert sample(str(damaged)) is None
+    monkeypatch.setattr(pipeline, "SAMPLE_BYTES", 1000)
+    assert sample(finished.trained.export) is None

@@ -13,9 +13,10 @@ from crlft_ray.config import validate
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.prepare import Prepared, prepare
+from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.shards.verify import VERIFIED, verify_shards
 from crlft_ray.storage import Place
-from tests.shards.making import contents, prepared, rated
+from tests.shards.making import SMALL, config_of, contents, prepared, rated
 from tests.synthetic import raw_config, write_conversations
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -116,6 +117,36 @@ def test_input_that_cannot_be_used(
         prepared(tiny_model, tmp_path / "out", [rated(tmp_path / name)])
     assert contents(made.folder) == before
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shards"]
+
+
+def test_shards_that_a_run_goes_on_with_are_not_replaced(
+    made: Prepared, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    fingerprint = made.manifest.fingerprint
+    config = config_of(tiny_model, tmp_path / "out", [rated(data)])
+    os.utime(data)
+    touched = prepare(config, SMALL, needed=fingerprint)
+    assert (touched.unchanged, touched.manifest.fingerprint) == (False, fingerprint)
+    before = contents(made.folder)
+    write_conversations(data, 220)
+    with pytest.raises(UserError, match=rf"run on other data \({fingerprint[:12]}, now .*left as they are.*--fresh"):
+        prepare(config, SMALL, needed=fingerprint)
+    assert contents(made.folder) == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shards"]
+    # Nobody needs these: a run on other shards could not go on anyway.
+    assert prepare(config, SMALL, needed="0" * 64).manifest.fingerprint != fingerprint
+
+
+def test_storage_that_cannot_be_written_says_so_itself(tmp_path: Path) -> None:
+    """From a task as from the driver, without a trace around it."""
+    for places in ([tmp_path / "a" / "x"], [tmp_path / "b" / "x", tmp_path / "c" / "x"]):
+        with pytest.raises(FileNotFoundError, match="No such file or directory") as caught:
+            run_tasks(_write, [(place,) for place in places])
+        assert "Traceback" not in str(caught.value)
+
+
+def _write(place: Path) -> None:
+    place.write_text("x")
 
 
 def test_what_was_verified_is_read_again_only_if_it_has_changed(made: Prepared, tmp_path: Path) -> None:
