@@ -59,6 +59,13 @@ class Run:
         self.describe(spec, run_id)
         return self.begin()
 
+    def adopt(self, run_id: str) -> None:
+        """Goes on with a run that MLflow has and another machine began, where this folder knows of none."""
+        state = self._load()
+        if state["run_id"] is None:
+            state.update(run_id=run_id, opened=True)
+            self._save(state)
+
     def describe(self, spec: RunSpec, run_id: str | None = None) -> None:
         """Says what the run is, to be opened by `begin` or, at its first values, by a `Recorder` on this folder.
 

@@ -42,7 +42,7 @@ def tell_mlflow(
 ) -> None:
     """The plots, the winner and its scores."""
     ended = sum(log.state != "running" for log in logs)
-    values = {log.trial: log.values for log in logs}
+    by_trial = {log.trial: log for log in logs}
     run.log_artifacts(plots, "study")
     metrics = {f"best/{job.metric}": winner.score}
     if evaluation is not None:
@@ -55,6 +55,10 @@ def tell_mlflow(
     earlier = Place.of(job.config.output) / "study_result.json"
     before = json.loads(earlier.read_text())["winner"] if earlier.exists() else winner.trial
     for trial, mark in ((before, "false"), (winner.trial, "true")):
-        child = Run(run.uri, tracking_folder(job.config_of(trial, values[trial])))
-        child.tag({"crlft.best": mark})
+        child = Run(run.uri, tracking_folder(job.config_of(trial, by_trial[trial].values)))
+        if not child.started and (run_id := by_trial[trial].last.get("mlflow_run_id")):
+            # It was trained before the study went on on this machine.
+            child.adopt(run_id)
+        if child.run_id is not None:
+            child.tag({"crlft.best": mark})
     run.tag({"crlft.best_trial": winner.trial, "crlft.best_run": str(child.run_id)})

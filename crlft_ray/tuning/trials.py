@@ -14,6 +14,7 @@ from crlft_ray.background import in_background
 from crlft_ray.config.tune import Tune
 from crlft_ray.errors import Stopped
 from crlft_ray.stop_signals import stop_signals
+from crlft_ray.tracking import mlflow_environment
 from crlft_ray.tuning.budget import BudgetStopper, StopAsked
 from crlft_ray.tuning.journal import Journal, TrialLog
 from crlft_ray.tuning.schedulers import scheduler_of
@@ -73,7 +74,7 @@ def run_trials(
         log.info("the study goes on: %d of %d trials are done", ended, tune.budget.trials)
     if left > 0:
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(ray_tune.with_parameters(trainable, job=job), _beside_driver()),
+            ray_tune.with_resources(_with_access(trainable, job), _beside_driver()),
             tune_config=_tune_config(search, past, left),
             run_config=ray_tune.RunConfig(
                 name=f"after_{ended}",
@@ -92,6 +93,23 @@ def run_trials(
     if stopper.reason:
         log.warning("%s; the study ends here", stopper.reason)
     return list(journal.trials().values())
+
+
+def _with_access(trainable: Callable[[dict[str, Any], Any], dict[str, Any]], job: Any) -> Any:
+    """Lets a trial reach MLflow as the driver does: its process has its node's environment."""
+    from ray import tune as ray_tune
+
+    return ray_tune.with_parameters(_run, trainable=trainable, job=job, environment=mlflow_environment())
+
+
+def _run(
+    asked: dict[str, Any],
+    trainable: Callable[[dict[str, Any], Any], dict[str, Any]],
+    job: Any,
+    environment: dict[str, str],
+) -> dict[str, Any]:
+    os.environ.update(environment)
+    return trainable(asked, job)
 
 
 def _tune_config(search: Search, past: dict[str, TrialLog], left: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def test_the_same_command_does_nothing_twice(study: Study, finished: FinishedRun
     assert (again.winner, again.mlflow_run_id) == (study.winner, study.mlflow_run_id)
     assert (output / "tracking" / "study" / "trials.jsonl").read_bytes() == before
     assert json.loads((output / "study_result.json").read_text())["winner"] == study.winner
+
+
+def test_a_study_ends_on_a_machine_that_did_not_train_its_winner(study: Study, finished: FinishedRun) -> None:
+    """Of an output on storage it has the study's own files, and what trials had to tell MLflow lay on the other one."""
+    output = Path(study.best_config).parent
+    client = MlflowClient(study.tracking_uri)
+    parent = client.get_run(str(study.mlflow_run_id))
+    best = parent.data.tags["crlft.best_run"]
+    client.delete_tag(best, "crlft.best")
+    shutil.rmtree(output / "trials" / study.winner / "tracking")
+    again = tune(_config(finished, output))
+    assert again.winner == study.winner
+    assert client.get_run(best).data.tags["crlft.best"] == "true"
+    assert client.get_run(str(study.mlflow_run_id)).data.tags["crlft.best_run"] == best
 
 
 def test_the_tokens_are_used_up_by_a_trial_that_finishes(finished: FinishedRun, tmp_path: Path) -> None:
