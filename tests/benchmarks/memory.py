@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from crlft_ray.config import Config  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
+from tests.benchmarks._peers import peer_python  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
 PACKS = (2048, 8192)
@@ -59,6 +61,7 @@ def main() -> None:
         return
     cases = [Case(who, size, flag) for size in PACKS for flag in (False, True) for who in ("ours", "TRL")]
     cases.append(Case("ours", arguments.longest, checkpointed=True))
+    peer_python()
     found: dict[Case, list[float]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as scratch:
         for size in sorted({case.pack_tokens for case in cases}):
@@ -68,6 +71,9 @@ def main() -> None:
                 try:
                     found[case].append(_measure(case, scratch, number))
                 except subprocess.CalledProcessError as error:
+                    # The kernel or Ray has killed it; whatever else it died of is no matter of memory.
+                    if case.who == "TRL" and error.returncode != -signal.SIGKILL:
+                        raise
                     print(f"{case}: does not fit (exit code {error.returncode})", flush=True)
             _report(found, arguments.longest)
 
@@ -80,20 +86,23 @@ def _report(found: dict[Case, list[float]], longest: int) -> None:
         """Infinite where it did not fit."""
         return median.get(str(Case(who, size, flag)), math.inf)
 
-    bars = [
-        Bar(f"ours / TRL, {size:,} tokens{', checkpointing' * flag}", of("ours", size, flag) / of("TRL", size, flag),
-            TRL_BAR, at_least=False)
-        for flag in (False, True) for size in PACKS if of("ours", size, flag) < math.inf
-    ]  # fmt: skip
+    def ratio(ours: float, other: float) -> float:
+        """Where ours did not fit no bar is met, whatever else did not."""
+        return math.inf if ours == math.inf else ours / other
+
     few, many = PACKS
+    bars = []
     for flag in (False, True):
-        if of("ours", many, flag) < math.inf:
-            growth = of("ours", many, flag) / of("ours", few, flag)
-            bars.append(Bar(f"ours, growth of it{', checkpointing' * flag}", growth, many / few, at_least=False))
+        how = ", checkpointing" * flag
+        for size in PACKS:
+            share = ratio(of("ours", size, flag), of("TRL", size, flag))
+            bars.append(Bar(f"ours / TRL, {size:,} tokens{how}", share, TRL_BAR, at_least=False))
+        growth = ratio(of("ours", many, flag), of("ours", few, flag))
+        bars.append(Bar(f"ours, growth of it{how}", growth, many / few, at_least=False))
     first = (of("ours", many, True) - of("ours", few, True)) / (many - few)
     further = (of("ours", longest, True) - of("ours", many, True)) / (longest - many)
     print(f"ours, checkpointing: {first * 1e6:.0f} kB a token to {many:,}, {further * 1e6:.0f} kB from there")
-    bars.append(Bar("a token from there / to there", further / first, GROWTH_BAR, at_least=False))
+    bars.append(Bar("a token from there / to there", ratio(further, first), GROWTH_BAR, at_least=False))
     report("memory", "most resident memory of a worker", "GB", measured, bars)
 
 
@@ -119,7 +128,6 @@ def _measure(case: Case, scratch: str, number: int) -> float:
     else:
         from crlft_ray.device import with_precision
         from crlft_ray.shards.prepare import model_path
-        from tests.benchmarks._peers import peer_python
 
         run = with_precision(_config(case, str(output)))
         script, size = str(Path(__file__).with_name("_trl.py")), str(case.pack_tokens)
