@@ -55,7 +55,7 @@ class Engine:
             self._network, self._tokenizer = _load(model, precision)
 
     def ask(self, suite: Suite, way: Way, questions: Sequence[Question] | None = None) -> list[Answer]:
-        """The answers to a suite's questions, task by task in their order.
+        """The answers to a suite's questions, task by task.
 
         Args:
             suite: all there is to ask; letters are compared as if all of it were asked here.
@@ -153,13 +153,14 @@ def first_letter(response: str, letters: Sequence[str]) -> str:
 
 
 def _tasks(suite: Suite, delimiter: str) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
-    """lm-eval's tasks for the suite's questions, and which of their rows to ask."""
+    """lm-eval's tasks for the suite's questions, and which of their rows are asked, in the order of the answers."""
     if suite.protocol == "tasks":
         numbers: dict[str, list[int]] = {}
         for question in suite.questions:
             numbers.setdefault(question.task, []).append(question.number)
         loaded = load_tasks(suite.folder)
-        return {name: loaded[name] for name in numbers}, numbers
+        # lm-eval asks them in the order of the data, whatever the order here is.
+        return {name: loaded[name] for name in numbers}, {name: sorted(places) for name, places in numbers.items()}
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
