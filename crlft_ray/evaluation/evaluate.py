@@ -15,7 +15,7 @@ from crlft_ray.evaluation.comparison import Comparison, compare
 from crlft_ray.evaluation.contamination import Contamination, contamination
 from crlft_ray.evaluation.scores import SuiteScore
 from crlft_ray.evaluation.scoring import check_condition, score_models
-from crlft_ray.evaluation.suites import Half, Suite, load_suite
+from crlft_ray.evaluation.suites import Half, Suite, load_suites
 from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
@@ -182,7 +182,7 @@ def _check(
     for model in models:
         load_tokenizer(str(model_folder(model)))
     check_condition(models, condition)
-    return [load_suite(suite, limit=limit, half=half) for suite in suites]
+    return load_suites(suites, limit=limit, half=half)
 
 
 def _report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
