@@ -117,13 +117,15 @@ def evaluate(
         tracking_uri: of MLflow; None for what MLFLOW_TRACKING_URI names, or SQLite in `output`.
 
     Raises:
-        UserError: unknown model or suite, nothing to evaluate on, or an output that cannot be used.
+        UserError: unknown model or suite, nothing to evaluate on, or an output or `tracking_uri` that cannot be used.
     """
     from crlft_ray.evaluation.html import write_report
-    from crlft_ray.evaluation.tracked import track
+    from crlft_ray.evaluation.tracked import address, track
     from crlft_ray.lease import owned
 
     _check(models, suites, shards, limit, half, condition)
+    # Not when all is asked.
+    mlflow = address(tracking_uri, output)
     with owned(output):
         place = Place.of(output)
         evaluation = score(
@@ -131,7 +133,7 @@ def evaluate(
             threads=threads, folder=place,
         )  # fmt: skip
         files = write_report(evaluation, place)
-        track(evaluation, files, output, tracking_uri)
+        track(evaluation, files, output, mlflow)
         return evaluation
 
 
