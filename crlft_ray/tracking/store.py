@@ -108,9 +108,14 @@ def check_kind(uri: str, key: str = "tracking.uri") -> None:
     Raises:
         UserError: it does not.
     """
-    # A client of a database connects to it at once.
+    from mlflow.exceptions import MlflowException
+
+    # A client of a database connects to it at once, and others not at all.
     if urlsplit(uri).scheme.partition("+")[0] not in _DATABASES:
-        connect(uri, key)
+        try:
+            connect(uri, key)
+        except MlflowException as error:
+            raise UserError(f"{key}: MLflow cannot use {shown(uri)}: {shown(str(error))[:300]}") from None
 
 
 def shown(uri: str) -> str:
