@@ -16,7 +16,7 @@ from crlft_ray.evaluation.contamination import Contamination, contamination
 from crlft_ray.evaluation.scores import SuiteScore
 from crlft_ray.evaluation.scoring import check_condition, score_models
 from crlft_ray.evaluation.suites import Half, Suite, load_suites
-from crlft_ray.model.find import model_folder
+from crlft_ray.model.find import everywhere, model_folder
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
@@ -159,7 +159,8 @@ def score(
         raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
     reports: list[HeldoutReport | None] = [None] * len(models)
     if shards_place:
-        reports = run_tasks(_report, [(model, shards_place, heldout, threads) for model in models], num_cpus=threads)
+        items = [(everywhere(model), shards_place, heldout, threads) for model in models]
+        reports = run_tasks(_report, items, num_cpus=threads)
     scores = score_models(models, loaded, folder / "answers", condition=condition, threads=threads)
     found = [ModelScores(*each) for each in zip(models, reports, scores, strict=True)]
     dirty = [contamination(shards_place, suite) for suite in loaded] if shards_place else []

@@ -43,6 +43,14 @@ def model_folder(model: str) -> Path:
     return _from_hub(model)
 
 
+def everywhere(model: str) -> str:
+    """What `model_folder` takes in any process of a cluster, whose working folders differ: a folder is made absolute,
+    all else is as it was."""
+    if asset_path(model) is None and "://" not in model and Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser().absolute())
+    return model
+
+
 def _from_storage(model: str) -> Path:
     place = Place.of(model)
     config = place / "config.json"

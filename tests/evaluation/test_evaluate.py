@@ -181,6 +181,22 @@ def test_conditions_by_class(finished: FinishedRun, base: Path, tmp_path: Path) 
         evaluate([str(base)], limit=1, condition="expert", output=str(tmp_path / "out"))
 
 
+def test_paths_are_those_of_this_process(
+    finished: FinishedRun, base: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes have another working folder, as on every cluster that was started elsewhere."""
+    write_suite(tmp_path / "mine", count=4)
+    (tmp_path / "run").symlink_to(finished.output)
+    (tmp_path / "base").symlink_to(tiny_model)
+    monkeypatch.chdir(tmp_path)
+    models = ["run/export", "base"]
+    found = evaluate(models, suites=["mine"], shards="run/shards", heldout=1, output="out")
+    assert [scores.model for scores in found.models] == models
+    assert all(scores.heldout is not None for scores in found.models)
+    assert [len(scores.suites["mine"].answers) for scores in found.models] == [4, 4]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_bad_input(ray_session: None, base: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="suite: 'nothing' is none of"):

@@ -25,6 +25,7 @@ class Asked:
     """A suite that a model is asked in one way."""
 
     model: str
+    """As `everywhere` has it."""
     suite: Suite
     way: Way
 

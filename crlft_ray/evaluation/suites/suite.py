@@ -34,7 +34,7 @@ class Suite:
     protocol: Protocol
     questions: tuple[Question, ...]
     folder: Path
-    """With the tasks' files."""
+    """With the tasks' files; absolute, as those who ask have another working folder."""
 
     @property
     def digest(self) -> str:
@@ -96,4 +96,4 @@ def load_suite(name: str, *, limit: int | None = None, half: Half | None = None)
     for task in dict.fromkeys(question.task for question in questions):
         mine = [q for q in questions if q.task == task and (half is None or q.half == half)]
         asked += mine if limit is None else sorted(mine, key=lambda question: question.id)[:limit]
-    return Suite(name if plain in SUITES else PurePath(plain).name, protocol, tuple(asked), folder)
+    return Suite(name if plain in SUITES else PurePath(plain).name, protocol, tuple(asked), folder.absolute())
