@@ -10,15 +10,15 @@ from typing import Any
 
 from crlft_ray.capacity import wait_for_room
 from crlft_ray.errors import UserError
-from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report, load_tokenizer
+from crlft_ray.evaluation.class_report import HeldoutReport, load_tokenizer
 from crlft_ray.evaluation.comparison import Comparison, compare
 from crlft_ray.evaluation.contamination import Contamination, contamination
+from crlft_ray.evaluation.reports import heldout_reports
 from crlft_ray.evaluation.scores import SuiteScore
 from crlft_ray.evaluation.scoring import check_condition, score_models
 from crlft_ray.evaluation.suites import Half, Suite, load_suites
-from crlft_ray.model.find import everywhere, model_folder
+from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
-from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
 
 DEFAULT_SUITES = ("agieval",)
@@ -159,8 +159,7 @@ def score(
         raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
     reports: list[HeldoutReport | None] = [None] * len(models)
     if shards_place:
-        items = [(everywhere(model), shards_place, heldout, threads) for model in models]
-        reports = run_tasks(_report, items, num_cpus=threads)
+        reports = list(heldout_reports(models, shards_place, heldout, threads))
     scores = score_models(models, loaded, folder / "answers", condition=condition, threads=threads)
     found = [ModelScores(*each) for each in zip(models, reports, scores, strict=True)]
     dirty = [contamination(shards_place, suite) for suite in loaded] if shards_place else []
@@ -186,10 +185,6 @@ def _check(
         load_tokenizer(str(model_folder(model)))
     check_condition(models, condition)
     return load_suites(suites, limit=limit, half=half)
-
-
-def _report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
-    return heldout_report(str(model_folder(model)), shards, per_class, threads)
 
 
 def _compared(scores: Sequence[ModelScores], suites: Sequence[Suite]) -> list[PairComparison]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crlft_ray.config.train import Precision
+from crlft_ray.device import to_device
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer, answer_to
 from crlft_ray.evaluation.quiet import quiet_and_offline
@@ -247,7 +248,8 @@ def _load(model: Path, precision: Precision) -> tuple[Any, Any]:
     if loaded["missing_keys"]:
         names = ", ".join(sorted(loaded["missing_keys"])[:3])
         raise UserError(f"{model}: {len(loaded['missing_keys'])} weight(s) are missing, such as {names}")
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    to_device(network, str(model))
+    return network, tokenizer
 
 
 @contextlib.contextmanager
