@@ -9,6 +9,7 @@ from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.config.train import Precision
+from crlft_ray.errors import UserError
 
 
 def uses_gpu(config: Config) -> bool:
@@ -56,6 +57,26 @@ def _cpu_multiplies_bf16() -> bool:
     import torch
 
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def to_device(network: Any, model: str) -> Any:
+    """Moves a whole model to this process's GPU, if it has one, and returns the `torch.device` that it is on.
+
+    Raises:
+        UserError: the GPU does not hold it.
+    """
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        network.to(device)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{model}: does not fit into the memory of one GPU, on which a model is evaluated as a whole "
+            f"({str(error).splitlines()[0][:200]}); leave out evaluate.suites and register.name and use `crlft train`, "
+            "which needs no GPU that holds all of it, and evaluate the model where a GPU is large enough"
+        ) from None
+    return device
 
 
 def worker_environment(config: Config) -> dict[str, str]:

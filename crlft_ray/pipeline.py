@@ -9,7 +9,7 @@ from crlft_ray.config import Config
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
 from crlft_ray.evaluation.html import write_report
-from crlft_ray.evaluation.suites import load_suite
+from crlft_ray.evaluation.suites import load_suite, load_suites
 from crlft_ray.evaluation.tracked import add_files, add_scores
 from crlft_ray.lease import owned
 from crlft_ray.registry.register import Registered, register
@@ -48,9 +48,10 @@ def run(config: Config, *, fresh: bool = False) -> RunResult:
     Raises:
         UserError, Stopped, TrainingFailed: as the stages.
     """
-    for suite in [*config.evaluate.suites, *([config.register_.suite] if config.register_.name else [])]:
-        # What cannot be fetched or read is better known before the training than after it.
-        load_suite(suite)
+    # What cannot be fetched or read is better known before the training than after it.
+    load_suites(config.evaluate.suites)
+    if config.register_.name:
+        load_suite(config.register_.suite)
     with owned(config.output):
         prepared = prepare(config, needed=None if fresh else trained_on(config))
         trained = train(config, fresh=fresh)

@@ -12,7 +12,7 @@ import torch
 
 from crlft_ray.config.train import Precision
 from crlft_ray.conversations import Conversation
-from crlft_ray.device import native_precision
+from crlft_ray.device import native_precision, to_device
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.heldout import (
     ConversationLosses,
@@ -85,8 +85,7 @@ def heldout_report(
     else:
         ways = _of_base_model(model, conversations, context)
     packed = PackedModel(load_model(model, precision or native_precision())).eval()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    packed.to(device)
+    device = to_device(packed, model)
     losses = {way: conversation_losses(packed, encoded, pack_tokens, device) for way, encoded in ways.items()}
     return _report(losses, conversations)
 

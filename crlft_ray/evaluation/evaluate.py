@@ -10,15 +10,15 @@ from typing import Any
 
 from crlft_ray.capacity import wait_for_room
 from crlft_ray.errors import UserError
-from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report, load_tokenizer
+from crlft_ray.evaluation.class_report import HeldoutReport, load_tokenizer
 from crlft_ray.evaluation.comparison import Comparison, compare
 from crlft_ray.evaluation.contamination import Contamination, contamination
+from crlft_ray.evaluation.reports import heldout_reports
 from crlft_ray.evaluation.scores import SuiteScore
 from crlft_ray.evaluation.scoring import check_condition, score_models
-from crlft_ray.evaluation.suites import Half, Suite, load_suite
+from crlft_ray.evaluation.suites import Half, Suite, load_suites
 from crlft_ray.model.find import model_folder
 from crlft_ray.shards.manifest import read_manifest
-from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
 
 DEFAULT_SUITES = ("agieval",)
@@ -117,13 +117,15 @@ def evaluate(
         tracking_uri: of MLflow; None for what MLFLOW_TRACKING_URI names, or SQLite in `output`.
 
     Raises:
-        UserError: unknown model or suite, nothing to evaluate on, or an output that cannot be used.
+        UserError: unknown model or suite, nothing to evaluate on, or an output or `tracking_uri` that cannot be used.
     """
     from crlft_ray.evaluation.html import write_report
-    from crlft_ray.evaluation.tracked import track
+    from crlft_ray.evaluation.tracked import address, track
     from crlft_ray.lease import owned
 
     _check(models, suites, shards, limit, half, condition)
+    # Not when all is asked.
+    mlflow = address(tracking_uri, output)
     with owned(output):
         place = Place.of(output)
         evaluation = score(
@@ -131,7 +133,7 @@ def evaluate(
             threads=threads, folder=place,
         )  # fmt: skip
         files = write_report(evaluation, place)
-        track(evaluation, files, output, tracking_uri)
+        track(evaluation, files, output, mlflow)
         return evaluation
 
 
@@ -157,7 +159,7 @@ def score(
         raise UserError(f"threads: no node of this cluster has {threads} CPUs for a worker; give fewer threads")
     reports: list[HeldoutReport | None] = [None] * len(models)
     if shards_place:
-        reports = run_tasks(_report, [(model, shards_place, heldout, threads) for model in models], num_cpus=threads)
+        reports = list(heldout_reports(models, shards_place, heldout, threads))
     scores = score_models(models, loaded, folder / "answers", condition=condition, threads=threads)
     found = [ModelScores(*each) for each in zip(models, reports, scores, strict=True)]
     dirty = [contamination(shards_place, suite) for suite in loaded] if shards_place else []
@@ -182,11 +184,7 @@ def _check(
     for model in models:
         load_tokenizer(str(model_folder(model)))
     check_condition(models, condition)
-    return [load_suite(suite, limit=limit, half=half) for suite in suites]
-
-
-def _report(model: str, shards: Place, per_class: int | None, threads: int) -> HeldoutReport:
-    return heldout_report(str(model_folder(model)), shards, per_class, threads)
+    return load_suites(suites, limit=limit, half=half)
 
 
 def _compared(scores: Sequence[ModelScores], suites: Sequence[Suite]) -> list[PairComparison]:

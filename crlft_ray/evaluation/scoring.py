@@ -18,7 +18,7 @@ from crlft_ray.evaluation.scores import SuiteScore, best_score
 from crlft_ray.evaluation.suites import Question, Suite
 from crlft_ray.evaluation.way import Way
 from crlft_ray.export.provenance import read_provenance
-from crlft_ray.model.find import model_folder
+from crlft_ray.model.find import everywhere, model_folder
 from crlft_ray.storage import Place
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,11 @@ def score_models(
         UserError: a model cannot be loaded, or not be asked in this way.
     """
     precision = precision or native_precision()
-    folders = {model: model_folder(model) for model in models}
+    named = {model: everywhere(model) for model in models}
+    folders = {named[model]: model_folder(model) for model in models}
     sheets = {
         asked: _Sheet(asked, AnswerFile(answers, _key(folders[asked.model], asked, precision)))
-        for model in models
+        for model in folders
         for suite in suites
         for asked in (Asked(model, suite, way) for way in _ways(folders[model], condition))
     }
@@ -74,7 +75,7 @@ def score_models(
     scores: dict[tuple[str, str], list[SuiteScore]] = {}
     for asked, sheet in sheets.items():
         scores.setdefault((asked.model, asked.suite.name), []).append(sheet.score())
-    return [{suite.name: best_score(scores[model, suite.name]) for suite in suites} for model in models]
+    return [{suite.name: best_score(scores[named[model], suite.name]) for suite in suites} for model in models]
 
 
 class _Sheet:

@@ -32,22 +32,38 @@ def registry(uri: str, *, timeout_s: int = 120) -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException  # of the artifact proxy
 
-    names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
-    before, former = {name: os.environ.get(name) for name in names}, mlflow.get_tracking_uri()
-    os.environ.update(zip(names, (str(timeout_s), "false"), strict=True))
-    mlflow.set_tracking_uri(uri)
+    with _as_before_afterwards():
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(timeout_s)
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield connect(uri)
+        except (MlflowException, RequestException) as error:
+            raise UserError(_explained(error, uri)) from error
+
+
+@contextmanager
+def _as_before_afterwards() -> Iterator[None]:
+    """Puts the address that MLflow's functions go to, and its variables, back to what they were."""
+    import mlflow
+
+    before = _variables()
+    # An address that was set in MLflow goes before the variable, and is told from it only without the variable.
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    own = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     try:
-        client = connect(uri)
-        yield client
-    except (MlflowException, RequestException) as error:
-        raise UserError(_explained(error, uri)) from error
+        os.environ.update(before)
+        yield
     finally:
-        mlflow.set_tracking_uri(former)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        # None is what MLflow starts with. It sets or removes the variable as well.
+        mlflow.set_tracking_uri(own)  # type: ignore[arg-type]
+        for name in _variables():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
 
 
 def _explained(error: Exception, uri: str) -> str:

@@ -5,7 +5,7 @@ from crlft_ray.tracking.curves import plot_curves
 from crlft_ray.tracking.recorder import Delivery, History, Recorder, deliver
 from crlft_ray.tracking.run import Run
 from crlft_ray.tracking.spool import Record, read_records
-from crlft_ray.tracking.store import Dataset, RunSpec, tracking_uri
+from crlft_ray.tracking.store import Dataset, RunSpec, check_kind, tracking_uri
 
 __all__ = [
     "Dataset",
@@ -15,6 +15,7 @@ __all__ = [
     "Recorder",
     "Run",
     "RunSpec",
+    "check_kind",
     "deliver",
     "mlflow_environment",
     "plot_curves",

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 KEY_TAG = "crlft.key"
 _SQLITE = "sqlite:///"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PASSWORD = re.compile(r"(?i)(?<=[?&]password=)[^&#\s]+")
 
 
@@ -49,33 +50,33 @@ class RunSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def tracking_uri(uri: str | None, output: str) -> str:
-    """Where MLflow keeps the run: the config's `tracking.uri`, or SQLite in the output folder; paths are absolute.
+def tracking_uri(uri: str | None, output: str, key: str = "tracking.uri") -> str:
+    """Where MLflow keeps the run: what `key` says, or SQLite in the output folder; paths are absolute.
 
     Raises:
         UserError: the URI is one that MLflow cannot use, or holds a password.
     """
     if uri is None:
         if "://" in output:
-            raise UserError(f"tracking.uri: is required, because MLflow's database cannot lie in {output}")
+            raise UserError(f"{key}: is required, because MLflow's database cannot lie in {output}")
         return f"{_SQLITE}{Path(output).absolute() / 'mlflow.db'}"
     if uri.startswith(_SQLITE):
         # A worker's current folder is another one than the driver's.
         return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).absolute()}"
     if urlsplit(uri).scheme in ("", "file") and uri != "databricks":
         raise UserError(
-            f"tracking.uri: MLflow no longer keeps runs in plain folders: give a server (http://host:5000), a "
-            f"database ({_SQLITE}mlflow.db) or null, not {uri!r}"
+            f"{key}: MLflow no longer keeps runs in plain folders: give a server (http://host:5000) or a database "
+            f"({_SQLITE}mlflow.db), or leave it out, not {uri!r}"
         )
     if urlsplit(uri).password is not None or _PASSWORD.search(uri):
         raise UserError(
-            f"tracking.uri: {shown(uri)} holds a password, which would be kept with the run; leave it out and set "
+            f"{key}: {shown(uri)} holds a password, which would be kept with the run; leave it out and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for a PostgreSQL without a server"
         )
     return uri
 
 
-def connect(uri: str) -> MlflowClient:
+def connect(uri: str, key: str = "tracking.uri") -> MlflowClient:
     """A client that gives up early, so that a dead server holds up nobody.
 
     Raises:
@@ -97,8 +98,24 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(uri)
     except MlflowException as error:
         if "unsupported" in type(error).__name__.lower():
-            raise UserError(f"tracking.uri: MLflow knows no such server: {shown(uri)}") from None
+            raise UserError(f"{key}: MLflow knows no such server: {shown(uri)}") from None
         raise
+
+
+def check_kind(uri: str, key: str = "tracking.uri") -> None:
+    """Whether MLflow knows such a server, which need not answer yet.
+
+    Raises:
+        UserError: it does not.
+    """
+    from mlflow.exceptions import MlflowException
+
+    # A client of a database connects to it at once, and others not at all.
+    if urlsplit(uri).scheme.partition("+")[0] not in _DATABASES:
+        try:
+            connect(uri, key)
+        except MlflowException as error:
+            raise UserError(f"{key}: MLflow cannot use {shown(uri)}: {shown(str(error))[:300]}") from None
 
 
 def shown(uri: str) -> str:

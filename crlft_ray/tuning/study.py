@@ -12,7 +12,7 @@ from typing import Any
 from crlft_ray.config import Config, dump_config, with_absolute_paths
 from crlft_ray.errors import TrainingFailed, UserError
 from crlft_ray.evaluation.evaluate import Evaluation, score
-from crlft_ray.evaluation.suites import load_suite
+from crlft_ray.evaluation.suites import load_suite, load_suites
 from crlft_ray.json_text import json_text
 from crlft_ray.lease import owned
 from crlft_ray.registry.register import Registered, register
@@ -91,9 +91,10 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
     """
     space = parse_space(config)
     metric_of(config)
-    for suite in [*config.evaluate.suites, *([config.register_.suite] if register_as else [])]:
-        # What cannot be fetched or read is better known before the trials than after them.
-        load_suite(suite)
+    # What cannot be fetched or read is better known before the trials than after them.
+    load_suites(config.evaluate.suites)
+    if register_as:
+        load_suite(config.register_.suite)
     config = _with_tracking(with_absolute_paths(config))
     from crlft_ray.ray_session import connect, is_own_cluster
 

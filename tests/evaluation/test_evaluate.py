@@ -25,6 +25,7 @@ from crlft_ray.evaluation.suites import load_suite
 from crlft_ray.evaluation.way import Way
 from crlft_ray.storage import Place
 from tests.evaluation.letter_models import NEWLINE, write_model
+from tests.registry.conftest import write_suite
 from tests.runs import FinishedRun
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,26 @@ def test_no_question_is_asked_twice(
     assert len(more["agieval"].answers) == 24
 
 
+def test_a_changed_prompt_is_asked(
+    ray_session: None, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = write_suite(tmp_path / "mine", count=6)
+    file, answers = suite / "replies.yaml", Place.of(tmp_path / "answers")
+    first = score_models([str(base)], [load_suite(str(suite))], answers)[0]["mine"]
+    before = file.read_text()
+    file.write_text(before.replace('"{{question}}"', '"{{question}} Say it in other words."'))
+    with caplog.at_level(logging.INFO, "crlft_ray"):
+        second = score_models([str(base)], [load_suite(str(suite))], answers)[0]["mine"]
+        assert "asking 12 questions" in caplog.text, "with the template and with none"
+        assert "answered already" not in caplog.text
+        caplog.clear()
+        file.write_text(before)
+        assert score_models([str(base)], [load_suite(str(suite))], answers)[0]["mine"] == first
+    assert "asking" not in caplog.text
+    values = [[answer.loglikelihoods for answer in score.answers] for score in (first, second)]
+    assert values[0] != values[1]
+
+
 def test_killed_in_the_middle(ray_session: None, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was answered when the process was killed is not asked again, and the scores are those of one that lived."""
     answers = tmp_path / "answers"
@@ -160,6 +181,22 @@ def test_conditions_by_class(finished: FinishedRun, base: Path, tmp_path: Path) 
         evaluate([str(base)], limit=1, condition="expert", output=str(tmp_path / "out"))
 
 
+def test_paths_are_those_of_this_process(
+    finished: FinishedRun, base: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's processes have another working folder, as on every cluster that was started elsewhere."""
+    write_suite(tmp_path / "mine", count=4)
+    (tmp_path / "run").symlink_to(finished.output)
+    (tmp_path / "base").symlink_to(tiny_model)
+    monkeypatch.chdir(tmp_path)
+    models = ["run/export", "base"]
+    found = evaluate(models, suites=["mine"], shards="run/shards", heldout=1, output="out")
+    assert [scores.model for scores in found.models] == models
+    assert all(scores.heldout is not None for scores in found.models)
+    assert [len(scores.suites["mine"].answers) for scores in found.models] == [4, 4]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_bad_input(ray_session: None, base: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="suite: 'nothing' is none of"):
@@ -168,6 +205,8 @@ def test_bad_input(ray_session: None, base: Path, tmp_path: Path) -> None:
         evaluate(["./nowhere"], limit=1, output=out)
     with pytest.raises(UserError, match="given twice"):
         evaluate([str(base), str(base)], limit=1, output=out)
+    with pytest.raises(UserError, match="'agieval' is the second one that is called 'agieval'"):
+        evaluate([str(base)], suites=["agieval", "agieval"], limit=1, output=out)
     with pytest.raises(UserError, match="nothing to evaluate on"):
         evaluate([str(base)], suites=[], output=out)
     (tmp_path / "answers").mkdir()

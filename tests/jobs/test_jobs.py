@@ -48,6 +48,8 @@ def test_the_largest_one_offloads() -> None:
     config = load_config(JOBS / "configs/llama3-70b.yaml")
     assert config.train.workers == 64
     assert config.train.deepspeed["zero_optimization"]["offload_optimizer"]["device"] == "cpu"
+    # No GPU holds it as a whole, as those need who ask it.
+    assert (config.evaluate.suites, config.register_.name) == ([], None)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

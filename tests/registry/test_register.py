@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,21 @@ def test_a_champion_whose_answers_lack_questions_is_asked_again(
     assert again.promoted, again.decision.reason
     assert again.decision.versus_champion is not None
     assert (again.decision.versus_champion.questions, again.decision.versus_champion.difference) == (len(answers), 0)
+
+
+def test_a_champion_that_was_asked_otherwise_is_asked_again(
+    first: Registered, run: FinishedRun, suite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same rows in another wording: neither the champion's answers nor the base's to the former one count."""
+    other = tmp_path / suite.name
+    shutil.copytree(suite, other)
+    file = other / "replies.yaml"
+    file.write_text(file.read_text().replace('"{{question}}"', '"Well, {{question}}"'))
+    with caplog.at_level("INFO"):
+        again = register(str(run.output), name=NAME, suite=str(other))
+    assert "asking the champion" in caplog.text
+    assert "answered already" not in caplog.text
+    assert again.decision.versus_base is not None
 
 
 def test_a_champion_that_cannot_be_asked_stays(first: Registered, run: FinishedRun, uri: str, tmp_path: Path) -> None:

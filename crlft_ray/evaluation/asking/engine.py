@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crlft_ray.config.train import Precision
+from crlft_ray.device import to_device
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.answers import Answer, answer_to
 from crlft_ray.evaluation.quiet import quiet_and_offline
@@ -55,7 +56,7 @@ class Engine:
             self._network, self._tokenizer = _load(model, precision)
 
     def ask(self, suite: Suite, way: Way, questions: Sequence[Question] | None = None) -> list[Answer]:
-        """The answers to a suite's questions, task by task in their order.
+        """The answers to a suite's questions, task by task.
 
         Args:
             suite: all there is to ask; letters are compared as if all of it were asked here.
@@ -153,13 +154,14 @@ def first_letter(response: str, letters: Sequence[str]) -> str:
 
 
 def _tasks(suite: Suite, delimiter: str) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
-    """lm-eval's tasks for the suite's questions, and which of their rows to ask."""
+    """lm-eval's tasks for the suite's questions, and which of their rows are asked, in the order of the answers."""
     if suite.protocol == "tasks":
         numbers: dict[str, list[int]] = {}
         for question in suite.questions:
             numbers.setdefault(question.task, []).append(question.number)
         loaded = load_tasks(suite.folder)
-        return {name: loaded[name] for name in numbers}, numbers
+        # lm-eval asks them in the order of the data, whatever the order here is.
+        return {name: loaded[name] for name in numbers}, {name: sorted(places) for name, places in numbers.items()}
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
@@ -246,7 +248,8 @@ def _load(model: Path, precision: Precision) -> tuple[Any, Any]:
     if loaded["missing_keys"]:
         names = ", ".join(sorted(loaded["missing_keys"])[:3])
         raise UserError(f"{model}: {len(loaded['missing_keys'])} weight(s) are missing, such as {names}")
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    to_device(network, str(model))
+    return network, tokenizer
 
 
 @contextlib.contextmanager

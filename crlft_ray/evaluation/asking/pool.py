@@ -25,6 +25,7 @@ class Asked:
     """A suite that a model is asked in one way."""
 
     model: str
+    """As `everywhere` has it."""
     suite: Suite
     way: Way
 
@@ -78,7 +79,7 @@ def ask_all(
     import ray
     from ray.util import ActorPool
 
-    resources, workers = _workers(threads)
+    resources, workers = asker_resources(threads)
     parts = workers * _CHUNKS_PER_WORKER
     chunks = [(asked, chunk) for asked, questions in wanted.items() for chunk in divide(questions, parts)]
     order = {model: place for place, model in enumerate(dict.fromkeys(asked.model for asked in wanted))}
@@ -121,8 +122,12 @@ def _cost(questions: Sequence[Question]) -> int:
     return sum(len(question.text) for question in questions)
 
 
-def _workers(threads: int) -> tuple[dict[str, float], int]:
-    """What a worker asks of Ray, and how many of them there are."""
+def asker_resources(threads: int) -> tuple[dict[str, float], int]:
+    """What a worker asks of Ray, and how many of them there are.
+
+    Raises:
+        UserError: no node has the CPUs for one.
+    """
     import ray
 
     from crlft_ray.capacity import room_for

@@ -21,7 +21,8 @@ class Question:
 
     task: str
     id: str
-    """Hash of the text; a text's second occurrence in a task gets '-2'."""
+    """Hash of the text; a text's second occurrence in a task gets '-2'. In a user's suite: of its row in the data, and
+    behind that of the suite's settings."""
     number: int
     """Its place in the task's file, from 0."""
     text: str

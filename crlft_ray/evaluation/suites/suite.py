@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
@@ -33,7 +34,7 @@ class Suite:
     protocol: Protocol
     questions: tuple[Question, ...]
     folder: Path
-    """With the tasks' files."""
+    """With the tasks' files; absolute, as those who ask have another working folder."""
 
     @property
     def digest(self) -> str:
@@ -45,6 +46,24 @@ class Suite:
         """The letters of which the first one in a written answer is its verdict, as the original evaluates them:
         AGIEval's A to F whatever the options are, elsewhere the question's options."""
         return tuple("ABCDEF") if self.name.startswith("agieval") else question.letters
+
+
+def load_suites(names: Sequence[str], *, limit: int | None = None, half: Half | None = None) -> list[Suite]:
+    """Loads suites that are asked together; arguments as `load_suite`.
+
+    Raises:
+        UserError: as `load_suite`; two have the same name, by which scores and answers are told apart.
+    """
+    found: dict[str, Suite] = {}
+    for name in names:
+        suite = load_suite(name, limit=limit, half=half)
+        if suite.name in found:
+            raise UserError(
+                f"suite: '{name}' is the second one that is called '{suite.name}'; name each once, and rename a folder "
+                "that has the name of another suite"
+            )
+        found[suite.name] = suite
+    return list(found.values())
 
 
 def load_suite(name: str, *, limit: int | None = None, half: Half | None = None) -> Suite:
@@ -77,4 +96,4 @@ def load_suite(name: str, *, limit: int | None = None, half: Half | None = None)
     for task in dict.fromkeys(question.task for question in questions):
         mine = [q for q in questions if q.task == task and (half is None or q.half == half)]
         asked += mine if limit is None else sorted(mine, key=lambda question: question.id)[:limit]
-    return Suite(name if plain in SUITES else PurePath(plain).name, protocol, tuple(asked), folder)
+    return Suite(name if plain in SUITES else PurePath(plain).name, protocol, tuple(asked), folder.absolute())

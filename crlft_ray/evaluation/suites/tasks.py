@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,14 @@ def load_tasks(folder: Path) -> dict[str, Any]:
 def load_task_questions(folder: Path) -> list[Question]:
     """The questions of a folder of lm-eval tasks, in the order of their data.
 
+    Other settings make other questions of the same rows: what was answered to the former ones does not count for them.
+    Their groups, and with them the halves, are of the rows alone.
+
     Raises:
         UserError: as `load_tasks`; a task of perplexities has no answers that could be right.
     """
     found: list[Question] = []
+    settings = _settings(folder)
     for name, task in load_tasks(folder).items():
         if task.OUTPUT_TYPE not in ("multiple_choice", "generate_until"):
             raise UserError(
@@ -63,13 +68,27 @@ def load_task_questions(folder: Path) -> list[Question]:
         docs = list(task.eval_docs)
         texts = [str(task.doc_to_text(doc)) for doc in docs]
         # What is asked alone may be the same for many, as "The answer is" is.
-        ids = identities(json.dumps(doc, sort_keys=True, default=str) for doc in docs)
-        for number, (id, text, doc) in enumerate(zip(ids, texts, docs, strict=True)):
+        rows = identities(map(_as_text, docs))
+        shots = map(_as_text, (task.fewshot_docs() or ()) if task.config.num_fewshot else ())
+        asked = hashlib.sha256("\n".join([settings, *shots]).encode()).hexdigest()[:8]
+        for number, (row, text, doc) in enumerate(zip(rows, texts, docs, strict=True)):
             letters, gold = _options(task, doc)
-            found.append(Question(name, id, number, text, letters, gold, group=id))
+            found.append(Question(name, f"{row}-{asked}", number, text, letters, gold, group=row))
     if not found:
         raise UserError(f"suite {folder}: holds no questions")
     return found
+
+
+def _settings(folder: Path) -> str:
+    """Digest of what says how the rows of the data are asked and their answers are counted."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".py") and path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _as_text(row: Any) -> str:
+    return json.dumps(row, sort_keys=True, default=str)
 
 
 def _options(task: Any, doc: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.asking.engine import Engine
-from crlft_ray.evaluation.suites import load_suite
+from crlft_ray.evaluation.suites import load_suite, load_suites
 from crlft_ray.evaluation.way import Way
 from tests.evaluation.letter_models import NEWLINE, write_model
 
@@ -87,14 +88,57 @@ def test_any_part_of_them_is_answered_as_the_whole(folder: Path, tmp_path: Path)
         else:
             assert answer.response is not None
             assert answer.value == (answer.chosen == question.gold[0])
-    picked = tuple(suite.questions[place] for place in (7, 1, 3))
-    part = engine.ask(type(suite)(suite.name, suite.protocol, picked, suite.folder), Way("template"))
     known = {(a.task, a.question): a for a in whole}
-    for answer in part:
-        other = known[answer.task, answer.question]
-        assert (answer.chosen, answer.response, answer.value) == (other.chosen, other.response, other.value)
-        assert answer.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)
-    assert {(a.task, a.question) for a in part} == {(q.task, q.id) for q in picked}
+    # With a limit they come in the order of their ids, which is not that of the data.
+    for places in ((7, 1, 3), (8, 4, 2, 6, 1)):
+        picked = tuple(suite.questions[place] for place in places)
+        part = engine.ask(type(suite)(suite.name, suite.protocol, picked, suite.folder), Way("template"))
+        for answer in part:
+            other = known[answer.task, answer.question]
+            assert (answer.chosen, answer.response, answer.value) == (other.chosen, other.response, other.value)
+            assert (answer.gold, answer.letters) == (other.gold, other.letters)
+            assert answer.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)
+        assert sorted((a.task, a.question) for a in part) == sorted((q.task, q.id) for q in picked)
+
+
+SHOTS = WRITTEN.replace("test_split: test\n", "test_split: test\nfewshot_split: train\nnum_fewshot: 2\n").replace(
+    "{test: sums.jsonl}", "{test: sums.jsonl, train: shots.jsonl}"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "tasks"),
+    [
+        (lambda f: (f / "colours.yaml").write_text(CHOICE.replace('"{{question}}"', '"Say: {{question}}"')), "both"),
+        (lambda f: (f / "colours.yaml").write_text(CHOICE.replace("metric: acc,", "metric: acc_norm,")), "both"),
+        (lambda f: (f / "sums.yaml").write_text(SHOTS.replace("num_fewshot: 2", "num_fewshot: 1")), "both"),
+        (lambda f: (f / "functions.py").write_text("def doc_to_text(doc):\n    return '?'\n"), "both"),
+        (lambda f: (f / "shots.jsonl").write_text('{"question": "What is 9 + 1?", "answer": "10"}\n' * 3), "sums"),
+    ],
+    ids=["prompt", "metric", "number of shots", "functions", "shots"],
+)
+def test_other_settings_make_other_questions(folder: Path, change: Callable[[Path], object], tasks: str) -> None:
+    """Of the same rows in the same halves: answers to the former ones are none to these."""
+    (folder / "functions.py").write_text("def doc_to_text(doc):\n    return doc['question']\n")
+    (folder / "sums.yaml").write_text(SHOTS)
+    (folder / "shots.jsonl").write_text('{"question": "What is 8 + 1?", "answer": "9"}\n' * 3)
+    before = load_suite(str(folder), limit=3)
+    assert load_suite(str(folder), limit=3) == before
+    change(folder)
+    after = load_suite(str(folder), limit=3)
+    rows = [[(q.task, q.number, q.group, q.half, q.gold) for q in suite.questions] for suite in (before, after)]
+    assert rows[0] == rows[1]
+    assert after.digest != before.digest
+    for one, two in zip(before.questions, after.questions, strict=True):
+        assert (one.id != two.id) == (tasks in ("both", one.task))
+
+
+def test_two_of_the_same_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "v2" / "mine"
+    shutil.copytree(folder, other)
+    assert [suite.name for suite in load_suites([str(folder)])] == ["mine"]
+    with pytest.raises(UserError, match=f"suite: '{other}' is the second one that is called 'mine'"):
+        load_suites([str(folder), str(other)])
 
 
 @pytest.mark.parametrize(
