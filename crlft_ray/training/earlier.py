@@ -10,6 +10,7 @@ from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
+from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.schedule import order_of, planned_steps
@@ -22,14 +23,13 @@ _CONFIG = "config.yaml"
 
 
 def check_earlier(
-    config: Config, manifest: Manifest, tokenizer: ChatTokenizer, model_shape: dict[str, Any]
+    config: Config, earlier: Config | None, manifest: Manifest, tokenizer: ChatTokenizer, model_shape: dict[str, Any]
 ) -> RunState | None:
-    """The state that this run goes on from, if any.
+    """The state that this run goes on from, if any; `earlier` is the folder's config.
 
     Raises:
         UserError: the folder holds another run; both values are named.
     """
-    earlier = earlier_config(config)
     if earlier is not None:
         _refuse_another(config, earlier)
     complete, damages = complete_checkpoints(checkpoints_folder(config))
@@ -56,17 +56,17 @@ def check_earlier(
 
 
 def start_over(config: Config) -> None:
-    """Removes what earlier starts left in the output folder, but for the shards."""
+    """Removes what earlier starts left in the output folder, but for the shards, and what is known of them."""
     output = Place.of(config.output)
-    if not output.is_folder():
-        return
-    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation"}
+    names = {"checkpoints", "export", _CONFIG, "result.json", "evaluation"}
+    found = [place for place in output.children() if place.name in names] if output.is_folder() else []
+    tracking = Place.of(tracking_folder(config))
+    if tracking.is_folder():
+        # The shards have just been read; the next start need not do it again.
+        found += [place for place in tracking.children() if place.name != VERIFIED]
     # The checkpoints last: a removal that is cut short must not look like another run.
-    found = [place for place in output.children() if place.name in names]
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
         place.remove()
-    # Of a remote output it lies elsewhere.
-    Place.of(tracking_folder(config)).remove()
     log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
 
 

@@ -63,6 +63,9 @@ class _Parts:
     tokenizer: ChatTokenizer
     model_shape: dict[str, Any]
     earlier: RunState | None
+    """What it goes on from."""
+    fresh: bool
+    """Whether what earlier starts left is to be removed."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,18 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     with owned(config.output) as lease:
         if (tracking_folder(config) / "study").exists():
             raise UserError(f"output: {config.output} holds a study; give the training a folder of its own")
-        if fresh:
-            start_over(config)
-        config = with_precision(config, earlier_config(config))
-        return _train(config, _connected_and_checked(config), lease, within, asked_at)
+        # Nothing is removed before all else is known to be right: until then a fresh start only looks away.
+        earlier = None if fresh else earlier_config(config)
+        config = with_precision(config, earlier)
+        parts = _connected_and_checked(config, earlier, fresh)
+        return _train(config, parts, lease, within, asked_at)
 
 
-def _connected_and_checked(config: Config) -> _Parts:
+def _connected_and_checked(config: Config, earlier: Config | None, fresh: bool) -> _Parts:
     """Both at once: Ray waits for its processes while what is checked waits for imports."""
     from crlft_ray.ray_session import connect
 
-    checking = in_background(lambda: _check(config), "crlft-check")
+    checking = in_background(lambda: _check(config, earlier, fresh), "crlft-check")
     try:
         connect()
     finally:
@@ -123,6 +127,8 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     # The last of the checks: it may have to read all shards, and leaves a file.
     theirs = within.verified if within else None
     verify_shards(shards, parts.manifest, theirs or Place.of(tracking_folder(config)) / VERIFIED)
+    if parts.fresh:
+        start_over(config)
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None
@@ -156,7 +162,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     return trained
 
 
-def _check(config: Config) -> _Parts:
+def _check(config: Config, earlier: Config | None, fresh: bool) -> _Parts:
     """Everything that can be found wrong before a worker starts."""
     shape = model_shape(model_config(model_path(config), config.data.context))
     folder = shards_folder(config)
@@ -175,8 +181,8 @@ def _check(config: Config) -> _Parts:
         if made != now:
             raise UserError(f"{folder}: made with other {key} ({made}) than this run's ({now}); run `crlft prepare`")
     tracking_uri(config.tracking.uri, config.output)
-    earlier = check_earlier(config, manifest, tokenizer, shape)
-    return _Parts(manifest, tokenizer, shape, earlier)
+    state = None if fresh else check_earlier(config, earlier, manifest, tokenizer, shape)
+    return _Parts(manifest, tokenizer, shape, state, fresh)
 
 
 def _say_shares(config: Config, manifest: Manifest) -> None:
