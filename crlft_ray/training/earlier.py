@@ -13,6 +13,7 @@ from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
+from crlft_ray.tracking.spool import Spool
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
@@ -68,6 +69,25 @@ def start_over(config: Config) -> None:
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
         place.remove()
     log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
+
+
+def forget_repeated(config: Config, earlier: Config | None, state: RunState | None) -> None:
+    """Takes back the metrics of the steps that this run repeats, where the folder's last start took them otherwise.
+
+    That start may have gone on from the same checkpoint with another config, or have come to none; so it is the
+    folder's config that says how they were taken, and not the checkpoint's.
+    """
+    spool = tracking_folder(config) / "metrics.jsonl"
+    if earlier is None or not spool.exists():
+        return
+    if (earlier.train, earlier.evaluate) == (config.train, config.evaluate):
+        return
+    try:
+        opened = Spool(spool)
+        opened.rewind(state.step if state else 0)
+        opened.close()
+    except OSError as error:
+        log.warning("tracking: repeated steps keep their first values: %s", error)
 
 
 def earlier_config(config: Config) -> Config | None:

@@ -25,7 +25,7 @@ from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Record, tracking_uri
 from crlft_ray.training.cluster import check_capacity, worker_resources
-from crlft_ray.training.earlier import check_earlier, earlier_config, start_over
+from crlft_ray.training.earlier import check_earlier, earlier_config, forget_repeated, start_over
 from crlft_ray.training.fit import fit
 from crlft_ray.training.schedule import peak_lr, weight_shares
 from crlft_ray.training.tracked import Tracked, tracking_folder
@@ -64,6 +64,8 @@ class _Parts:
     model_shape: dict[str, Any]
     earlier: RunState | None
     """What it goes on from."""
+    earlier_config: Config | None
+    """What the output folder was last given."""
     fresh: bool
     """Whether what earlier starts left is to be removed."""
 
@@ -129,6 +131,8 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     verify_shards(shards, parts.manifest, theirs or Place.of(tracking_folder(config)) / VERIFIED)
     if parts.fresh:
         start_over(config)
+    forget_repeated(config, parts.earlier_config, parts.earlier)
+    # It says how all that is measured from now on was learned.
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None
@@ -182,7 +186,7 @@ def _check(config: Config, earlier: Config | None, fresh: bool) -> _Parts:
             raise UserError(f"{folder}: made with other {key} ({made}) than this run's ({now}); run `crlft prepare`")
     tracking_uri(config.tracking.uri, config.output)
     state = None if fresh else check_earlier(config, earlier, manifest, tokenizer, shape)
-    return _Parts(manifest, tokenizer, shape, state, fresh)
+    return _Parts(manifest, tokenizer, shape, state, earlier, fresh)
 
 
 def _say_shares(config: Config, manifest: Manifest) -> None:
