@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 
 _SCALINGS = {
     "attn_logit_softcapping": "soft-capped attention",
@@ -37,8 +37,9 @@ def model_config(model: str, context: int | None = None) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model: {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    # A wrong value may raise anything: transformers' own exceptions for it are no ValueErrors.
+    except Exception as error:
+        raise UserError(f"model: {model} cannot be loaded: {reason_of(error)}") from None
     text_config = config.get_text_config()
     unlike = unlike_ours(config, context)
     if unlike:
