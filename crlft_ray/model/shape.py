@@ -15,6 +15,7 @@ _SCALINGS = {
     "logits_scaling": "scaled logits",
     "logit_scale": "scaled logits",
 }
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -26,12 +27,13 @@ _SHAPE = (
 )
 
 
-def model_config(model: str, context: int | None = None) -> Any:
-    """The transformers config of a model that can be trained here.
+def model_config(model: str, context: int | None = None, *, to_train: bool = True) -> Any:
+    """The transformers config of a model that can be trained here, or at least be run.
 
     Raises:
         UserError: no config there, or the model's attention or output layer is not reproduced by ours (sliding
-            windows shorter than the context, soft caps, sinks, scaled logits).
+            windows shorter than the context, soft caps, sinks, scaled logits; where it is trained, dropout in
+            attention).
     """
     from transformers import AutoConfig
 
@@ -46,6 +48,13 @@ def model_config(model: str, context: int | None = None) -> Any:
         raise UserError(
             f"model: {model} ({config.model_type}) has {unlike}, which packed training does not reproduce; use a "
             "model with full causal attention"
+        )
+    dropout = next((key for key in _DROPOUTS if getattr(text_config, key, None)), None)
+    if to_train and dropout is not None:
+        raise UserError(
+            f"model: {model} ({config.model_type}) has dropout in attention ({dropout}: "
+            f"{getattr(text_config, dropout)}), which packed training does not reproduce; set {dropout} to 0 in the "
+            "model's config.json"
         )
     positions = getattr(text_config, "max_position_embeddings", None)
     if context is not None and positions is not None and context > positions:

@@ -55,6 +55,27 @@ def test_models_that_packing_does_not_reproduce(
     assert "use a model with full causal attention" in message
 
 
+DROPOUTS = [
+    ("llama", {"attention_dropout": 0.1}, "attention_dropout: 0.1"),
+    ("gpt2", {}, "attn_pdrop: 0.1"),
+    ("roberta", {"is_decoder": True}, "attention_probs_dropout_prob: 0.1"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "settings", "found"), DROPOUTS)
+def test_dropout_in_attention(model_type: str, settings: dict[str, Any], found: str, tmp_path: Path) -> None:
+    model, key = _write(tmp_path, model_type, **settings), found.partition(":")[0]
+    with pytest.raises(UserError) as error:
+        model_config(model, 256)
+    message = str(error.value)
+    assert message.startswith(f"model: {tmp_path} ({model_type}) has dropout in attention ({found})")
+    assert message.endswith(f"set {key} to 0 in the model's config.json")
+    # Where nothing is trained, there is none.
+    assert model_config(model, 256, to_train=False).model_type == model_type
+    _write(tmp_path, model_type, **{**settings, key: 0.0})
+    assert model_config(model, 256).model_type == model_type
+
+
 ACCEPTED = [
     ("mistral", {"sliding_window": 256}),
     ("mistral", {"sliding_window": None}),
