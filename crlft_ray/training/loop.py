@@ -94,7 +94,8 @@ class Loop:
         self._state = replace(self._state, config=self._job.config.model_dump(mode="json", by_alias=True))
         first = self._order.step_at(self._state.packs_consumed)
         store = dist.distributed_c10d._get_default_store()
-        watch = Watch(store, self._rank, self._world_size, self._job.config.train.collective_timeout)
+        timeout = self._job.config.train.collective_timeout
+        watch = Watch(store, self._rank, self._world_size, timeout, self._job.channel.say.remote)
         with watch:
             failed = self._loop(first, watch)
         if failed:
