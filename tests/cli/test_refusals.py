@@ -129,6 +129,13 @@ def test_more_workers_than_the_cluster_can_give(copied: tuple[Path, Path]) -> No
     assert [path.name for path in output.iterdir()] == ["shards"]
 
 
+def test_settings_that_deepspeed_does_not_take(copied: tuple[Path, Path]) -> None:
+    """They come to light in the workers, which are not started again for them."""
+    config, _ = copied
+    key = "train.deepspeed.zero_optimization.reduce_buket_size"
+    crlft("train", config, "--set", f"{key}=5").refuses(f"crlft: {key}: DeepSpeed does not take it: unknown key (is 5)")
+
+
 def test_a_fresh_start_that_is_refused_removes_nothing(
     copied: tuple[Path, Path], finished: FinishedRun, tmp_path: Path
 ) -> None:
