@@ -86,7 +86,8 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     """Trains on the prepared shards, or goes on from the output's newest checkpoint, and exports the model.
 
     Args:
-        fresh: start over; what earlier runs left in the output folder is removed, but for the shards.
+        fresh: start over; what earlier runs left in the output folder is removed, but for the shards, once it is clear
+            that the new run can begin.
         within: the study that this run is a trial of.
 
     Raises:
