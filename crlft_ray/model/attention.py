@@ -61,20 +61,17 @@ def packed_attention(
         q_1NTH, k_1KTH, v_1KTH: queries, keys, values of the whole pack.
         attention_mask: always None.
         scaling: factor on the scores; 1/sqrt(H) by default.
-        dropout: 0; refused otherwise.
         cu_seq_lens_q: [sequences + 1], int32: where each sequence begins, and the end of the last.
         max_length_q: tokens of the longest sequence.
-        s_aux, softcap: sinks and soft caps of some models; refused.
+        dropout, s_aux, softcap: dropout, sinks and soft caps of some models; refused.
 
     Returns:
         [1, T, N, H], and no attention weights.
     """
     assert attention_mask is None
-    if s_aux is not None or softcap is not None:
-        raise UserError("model: it has attention sinks or soft caps, which packed training does not reproduce")
-    if dropout:
-        # `model_config` has not found it: the key in the model's config has another name.
-        raise UserError(f"model: it has dropout in attention ({dropout}), which packed training does not reproduce")
+    if s_aux is not None or softcap is not None or dropout:
+        has = f"dropout ({dropout})" if dropout else "sinks or soft caps"
+        raise UserError(f"model: its attention has {has}, which packed training does not reproduce")
     # Flash attention knows no fp32.
     if q_1NTH.is_cuda and q_1NTH.dtype != torch.float32:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None

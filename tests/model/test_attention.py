@@ -118,5 +118,5 @@ def test_dropout_in_attention_is_refused_also_under_another_name() -> None:
     q, k, v = (torch.randn(1, 2, 5, 8) for _ in range(3))
     module, lengths = torch.nn.Identity(), torch.tensor([0, 5], dtype=torch.int32)
     packed_attention(module, q, k, v, None, dropout=0.0, cu_seq_lens_q=lengths, max_length_q=5)
-    with pytest.raises(UserError, match=r"model: it has dropout in attention \(0.1\)"):
+    with pytest.raises(UserError, match=r"model: its attention has dropout \(0.1\)"):
         packed_attention(module, q, k, v, None, dropout=0.1, cu_seq_lens_q=lengths, max_length_q=5)
