@@ -15,3 +15,15 @@ class TrainingFailed(RuntimeError):  # noqa: N818
 
 class Stopped(Exception):  # noqa: N818
     """A run that was asked to stop, and did after a checkpoint; the same command goes on from there. Exit code 75."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a library could not read a model's files, in one line.
+
+    transformers' configs check themselves, and name the field in the first line and the reason in the second.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    # Python's own say little without their names.
+    bare = isinstance(error, (ArithmeticError, AttributeError, LookupError, TypeError)) or not reason
+    return ": ".join(filter(None, [type(error).__name__ * bare, reason]))

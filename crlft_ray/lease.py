@@ -24,6 +24,8 @@ _SILENT_S = 12.0
 """An owner elsewhere that has not beaten for so long is dead."""
 _SETTLE_S = 0.5
 """Two that claim at once see within this time who was last; that one has it."""
+_START_FIELD = 22
+"""`starttime` among the fields of /proc/PID/stat, counted from 1 (proc_pid_stat(5))."""
 
 _held: dict[str, Lease] = {}
 
@@ -74,7 +76,7 @@ class Lease:
             log.warning("%s could not be removed: %s; the next run waits %.0f s", self._place, error, _SILENT_S)
 
     def _refuse_if_alive(self, owner: dict[str, Any]) -> None:
-        if not _on_this_machine(owner):
+        if not _seen_from_here(owner):
             log.info("output: %s was owned by a run on %s; seeing whether it still is", self._output, owner["host"])
             deadline = time.monotonic() + _SILENT_S
             while time.monotonic() < deadline:
@@ -114,6 +116,7 @@ class Lease:
             "id": self._id,
             "host": socket.gethostname(),
             "boot": _boot_id(),
+            "pid_namespace": _pid_namespace(),
             "pid": os.getpid(),
             "started": _start_of(os.getpid()),
             "beats": self._beats,
@@ -143,11 +146,17 @@ def owned(output: str) -> Iterator[Lease]:
 
 
 def _may_live(owner: dict[str, Any]) -> bool:
-    return not _on_this_machine(owner) or _start_of(int(owner["pid"])) == owner["started"]
+    return not _seen_from_here(owner) or _start_of(int(owner["pid"])) == owner["started"]
 
 
-def _on_this_machine(owner: dict[str, Any]) -> bool:
-    return bool(owner["host"] == socket.gethostname() and owner["boot"] and owner["boot"] == _boot_id())
+def _seen_from_here(owner: dict[str, Any]) -> bool:
+    """Whether its process, if it lives, is one of those that this process sees under their numbers.
+
+    Containers may share the host's name, and its boot in any case, but number their processes each for itself. Earlier
+    versions did not write down where a number holds.
+    """
+    here = (socket.gethostname(), _boot_id(), _pid_namespace())
+    return all(here) and (owner["host"], owner["boot"], owner.get("pid_namespace")) == here
 
 
 def _taken(output: Place, owner: dict[str, Any]) -> str:
@@ -160,8 +169,24 @@ def _boot_id() -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def _start_of(pid: int) -> str | None:
     """When a process began, so that a number given to another process is not taken for it; None if there is none."""
+    if Path("/proc/self/stat").exists():
+        # In ticks since the machine's start. As a time of day, as psutil has it, it would change with every correction
+        # of the clock, and a living process would be taken for another one.
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # The second field is the program's name in brackets, which may hold anything.
+        return stat.rpartition(b")")[2].split()[_START_FIELD - 3].decode()
     import psutil
 
     try:

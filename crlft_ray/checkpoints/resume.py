@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from crlft_ray.checkpoints.folder import (
@@ -100,21 +101,28 @@ def find_resumption(folder: Place) -> Resumption | None:
 
 def load(engine: Any, found: Resumption) -> None:
     """Loads it into a fresh engine, which was built with `universal` as it says; collective."""
-    import torch
-
     began = time.perf_counter()
     groups = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.optimizer.param_groups]
     loaded, _ = engine.load_checkpoint(str(found.folder), tag=found.tag)
     if loaded is None:
         raise RuntimeError(f"{found.checkpoint.place}: DeepSpeed could not load this checkpoint")
     # The settings are the config's, which may have changed; and a universal checkpoint puts those of the first group
-    # into all of them, and one and the same step counter into every parameter's state.
+    # into all of them.
     for group, settings in zip(engine.optimizer.optimizer.param_groups, groups, strict=True):
         group.update(settings)
-    for state in engine.optimizer.optimizer.state.values():
-        if isinstance(state.get("step"), torch.Tensor):
-            state["step"] = state["step"].clone()
+    own_step_counters(engine.optimizer.optimizer)
     found.seconds += time.perf_counter() - began
+
+
+def own_step_counters(optimizer: torch.optim.Optimizer) -> None:
+    """Gives every parameter's state a step counter of its own, where the parameter is.
+
+    A universal checkpoint puts one and the same counter into all of them, on the CPU, where the fused AdamW of a GPU
+    would take its address for one of the GPU's memory.
+    """
+    for parameter, state in optimizer.state.items():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].to(parameter.device, copy=True)
 
 
 def _fetch(found: Resumption) -> str | None:

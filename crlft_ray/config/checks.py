@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from crlft_ray.config.schema import Config
 
 Problem = tuple[str, str, tuple[str, ...]]
 """The key to mend, what is wrong, and the other keys that were looked at."""
+
+_SECTIONS = ("bf16", "data_types", "zero_optimization")
+"""Of DeepSpeed's, those that we give it settings in."""
+_OFFLOADS = ("offload_optimizer", "offload_param")
+_DEVICES = ("none", "cpu", "nvme")
 
 
 def cross_checks(config: Config, wrong_keys: set[str]) -> list[str]:
@@ -16,7 +22,7 @@ def cross_checks(config: Config, wrong_keys: set[str]) -> list[str]:
     def suspect(key: str) -> bool:
         return any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in wrong_keys)
 
-    found = [*_class_checks(config), *_size_checks(config), *_weight_checks(config)]
+    found = [*_class_checks(config), *_size_checks(config), *_weight_checks(config), *_deepspeed_checks(config)]
     return [f"{key}: {text}" for key, text, others in found if not any(map(suspect, (key, *others)))]
 
 
@@ -67,3 +73,24 @@ def _weight_checks(config: Config) -> Iterator[Problem]:
     if not rewarded and not any(config.class_weights()):
         text = "all weights are 0, nothing would be learned; give one class a weight above 0"
         yield "classes", text, ()
+
+
+def _deepspeed_checks(config: Config) -> Iterator[Problem]:
+    """What we ourselves read of DeepSpeed's settings; all else DeepSpeed checks, when the workers start."""
+
+    def section(name: str, value: Any, example: str = "") -> Problem:
+        return f"train.deepspeed.{name}", f"must be a section with keys{example} (is {value!r})", ()
+
+    given = config.train.deepspeed
+    for name in _SECTIONS:
+        if not isinstance(given.get(name, {}), dict):
+            yield section(name, given[name])
+    zero = given.get("zero_optimization", {})
+    for name in _OFFLOADS if isinstance(zero, dict) else ():
+        # DeepSpeed takes null for a section that is not there.
+        offload = zero.get(name) if zero.get(name) is not None else {}
+        if not isinstance(offload, dict):
+            yield section(f"zero_optimization.{name}", offload, ", such as device: cpu")
+        elif (device := offload.get("device", "none")) not in _DEVICES:
+            text = f"must be {', '.join(_DEVICES[:-1])} or {_DEVICES[-1]} (is {device!r})"
+            yield f"train.deepspeed.zero_optimization.{name}.device", text, ()

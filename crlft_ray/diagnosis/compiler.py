@@ -75,7 +75,7 @@ def _needed(config: Config | None) -> str | None:
     if config is None or not uses_gpu(config):
         return _SHARED_MEMORY
     zero = config.train.deepspeed.get("zero_optimization", {})
-    return _CPU_ADAM if zero.get("offload_optimizer", {}).get("device", "none") != "none" else None
+    return _CPU_ADAM if (zero.get("offload_optimizer") or {}).get("device", "none") != "none" else None
 
 
 def _takes_workers(node: Node, config: Config | None) -> bool:

@@ -70,7 +70,7 @@ def heldout_report(
     """
     torch.set_num_threads(threads)
     manifest = read_manifest(shards)
-    model_config(model, manifest.settings["context"])
+    model_config(model, manifest.settings["context"], to_train=False)
     conversations = read_heldout(shards, per_class)
     if not conversations:
         raise UserError(f"{shards}: no conversations were held out; set data.holdout above 0 and prepare again")

@@ -47,6 +47,7 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
+    dropout: float = 0.0,
     cu_seq_lens_q: torch.Tensor,
     max_length_q: int,
     s_aux: torch.Tensor | None = None,
@@ -62,14 +63,15 @@ def packed_attention(
         scaling: factor on the scores; 1/sqrt(H) by default.
         cu_seq_lens_q: [sequences + 1], int32: where each sequence begins, and the end of the last.
         max_length_q: tokens of the longest sequence.
-        s_aux, softcap: sinks and soft caps of some models; refused.
+        dropout, s_aux, softcap: dropout, sinks and soft caps of some models; refused.
 
     Returns:
         [1, T, N, H], and no attention weights.
     """
     assert attention_mask is None
-    if s_aux is not None or softcap is not None:
-        raise UserError("model: it has attention sinks or soft caps, which packed training does not reproduce")
+    if s_aux is not None or softcap is not None or dropout:
+        has = f"dropout ({dropout})" if dropout else "sinks or soft caps"
+        raise UserError(f"model: its attention has {has}, which packed training does not reproduce")
     # Flash attention knows no fp32.
     if q_1NTH.is_cuda and q_1NTH.dtype != torch.float32:
         return _varlen_kernel(q_1NTH, k_1KTH, v_1KTH, cu_seq_lens_q, max_length_q, scaling), None
@@ -97,20 +99,43 @@ def _varlen_kernel(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    out_TNH = varlen_attn(
-        q_1NTH[0].transpose(0, 1).contiguous(),
-        k_1KTH[0].transpose(0, 1).contiguous(),
-        v_1KTH[0].transpose(0, 1).contiguous(),
-        cu_seq_lens,
-        cu_seq_lens,
-        max_length,
-        max_length,
-        scale=scaling,
-        window_size=(-1, 0),
-        enable_gqa=q_1NTH.shape[1] != k_1KTH.shape[1],
-    )
-    assert isinstance(out_TNH, torch.Tensor)
-    return out_TNH[None]
+    def attend(q_TNH: torch.Tensor, k_TKH: torch.Tensor, v_TKH: torch.Tensor) -> torch.Tensor:
+        out_TNH = varlen_attn(
+            q_TNH.contiguous(),
+            k_TKH.contiguous(),
+            v_TKH.contiguous(),
+            cu_seq_lens,
+            cu_seq_lens,
+            max_length,
+            max_length,
+            scale=q_1NTH.shape[-1] ** -0.5 if scaling is None else scaling,
+            window_size=(-1, 0),
+            enable_gqa=q_TNH.shape[1] != k_TKH.shape[1],
+        )
+        assert isinstance(out_TNH, torch.Tensor)
+        return out_TNH
+
+    q_TNH, k_TKH, v_TKH = (whole[0].transpose(0, 1) for whole in (q_1NTH, k_1KTH, v_1KTH))
+    return in_one_head_size(attend, q_TNH, k_TKH, v_TKH)[None]
+
+
+def in_one_head_size(
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    q_TNH: torch.Tensor,
+    k_TKH: torch.Tensor,
+    v_TKH: torch.Tensor,
+) -> torch.Tensor:
+    """[T, N, the values' head size] by a function that takes one head size alone, and knows its scale.
+
+    Multi-head latent attention has smaller values than queries. They are filled up with zeros, which end as zeros in
+    the output; zeros in queries and keys would add nothing to a score.
+    """
+    size = max(q_TNH.shape[-1], v_TKH.shape[-1])
+    filled = [
+        whole if whole.shape[-1] == size else F.pad(whole, (0, size - whole.shape[-1]))
+        for whole in (q_TNH, k_TKH, v_TKH)
+    ]
+    return attend(*filled)[..., : v_TKH.shape[-1]]
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 
 _SCALINGS = {
     "attn_logit_softcapping": "soft-capped attention",
@@ -15,6 +15,7 @@ _SCALINGS = {
     "logits_scaling": "scaled logits",
     "logit_scale": "scaled logits",
 }
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -26,25 +27,34 @@ _SHAPE = (
 )
 
 
-def model_config(model: str, context: int | None = None) -> Any:
-    """The transformers config of a model that can be trained here.
+def model_config(model: str, context: int | None = None, *, to_train: bool = True) -> Any:
+    """The transformers config of a model that can be trained here, or at least be run.
 
     Raises:
         UserError: no config there, or the model's attention or output layer is not reproduced by ours (sliding
-            windows shorter than the context, soft caps, sinks, scaled logits).
+            windows shorter than the context, soft caps, sinks, scaled logits; where it is trained, dropout in
+            attention).
     """
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model: {model} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    # A wrong value may raise anything: transformers' own exceptions for it are no ValueErrors.
+    except Exception as error:
+        raise UserError(f"model: {model} cannot be loaded: {reason_of(error)}") from None
     text_config = config.get_text_config()
     unlike = unlike_ours(config, context)
     if unlike:
         raise UserError(
             f"model: {model} ({config.model_type}) has {unlike}, which packed training does not reproduce; use a "
             "model with full causal attention"
+        )
+    dropout = next((key for key in _DROPOUTS if getattr(text_config, key, None)), None)
+    if to_train and dropout is not None:
+        raise UserError(
+            f"model: {model} ({config.model_type}) has dropout in attention ({dropout}: "
+            f"{getattr(text_config, dropout)}), which packed training does not reproduce; set {dropout} to 0 in the "
+            "model's config.json"
         )
     positions = getattr(text_config, "max_position_embeddings", None)
     if context is not None and positions is not None and context > positions:

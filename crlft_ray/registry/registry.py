@@ -56,7 +56,7 @@ def _as_before_afterwards() -> Iterator[None]:
         yield
     finally:
         # None is what MLflow starts with. It sets or removes the variable as well.
-        mlflow.set_tracking_uri(own)  # type: ignore[arg-type]
+        mlflow.set_tracking_uri(own)
         for name in _variables():
             del os.environ[name]
         os.environ.update(before)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crlft_ray.config.classes import CustomTemplate
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 from crlft_ray.templates.jinja import chat_template, default_condition
 from crlft_ray.templates.spec import TemplateSpec, template_spec
 
@@ -152,9 +152,9 @@ def _load(model: str) -> Any:
         raise UserError(f"model: {model} holds no tokenizer; copy tokenizer.json and tokenizer_config.json into it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: the tokenizer of {model} cannot be loaded: {reason}") from None
+    # Of many kinds, some of them plain Exceptions: it reads the model's config, too, and calls the tokenizers library.
+    except Exception as error:
+        raise UserError(f"model: the tokenizer of {model} cannot be loaded: {reason_of(error)}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"model: {model} has no fast tokenizer (tokenizer.json); convert it with transformers first")
     return tokenizer

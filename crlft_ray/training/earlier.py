@@ -10,8 +10,10 @@ from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
+from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
+from crlft_ray.tracking.spool import Spool
 from crlft_ray.training.schedule import order_of, planned_steps
 from crlft_ray.training.tracked import tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
@@ -22,14 +24,13 @@ _CONFIG = "config.yaml"
 
 
 def check_earlier(
-    config: Config, manifest: Manifest, tokenizer: ChatTokenizer, model_shape: dict[str, Any]
+    config: Config, earlier: Config | None, manifest: Manifest, tokenizer: ChatTokenizer, model_shape: dict[str, Any]
 ) -> RunState | None:
-    """The state that this run goes on from, if any.
+    """The state that this run goes on from, if any; `earlier` is the folder's config.
 
     Raises:
         UserError: the folder holds another run; both values are named.
     """
-    earlier = earlier_config(config)
     if earlier is not None:
         _refuse_another(config, earlier)
     complete, damages = complete_checkpoints(checkpoints_folder(config))
@@ -62,18 +63,37 @@ def trained_on(config: Config) -> str | None:
 
 
 def start_over(config: Config) -> None:
-    """Removes what earlier starts left in the output folder, but for the shards."""
+    """Removes what earlier starts left in the output folder, but for the shards, and what is known of them."""
     output = Place.of(config.output)
-    if not output.is_folder():
-        return
-    names = {"checkpoints", "export", "tracking", _CONFIG, "result.json", "evaluation"}
+    names = {"checkpoints", "export", _CONFIG, "result.json", "evaluation"}
+    found = [place for place in output.children() if place.name in names] if output.is_folder() else []
+    tracking = Place.of(tracking_folder(config))
+    if tracking.is_folder():
+        # The shards have just been read; the next start need not do it again.
+        found += [place for place in tracking.children() if place.name != VERIFIED]
     # The checkpoints last: a removal that is cut short must not look like another run.
-    found = [place for place in output.children() if place.name in names]
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
         place.remove()
-    # Of a remote output it lies elsewhere.
-    Place.of(tracking_folder(config)).remove()
     log.info("--fresh: removed %s of the earlier run", ", ".join(place.name for place in found) or "nothing")
+
+
+def forget_repeated(config: Config, earlier: Config | None, state: RunState | None) -> None:
+    """Takes back the metrics of the steps that this run repeats, where the folder's last start took them otherwise.
+
+    That start may have gone on from the same checkpoint with another config, or have come to none; so it is the
+    folder's config that says how they were taken, and not the checkpoint's.
+    """
+    spool = tracking_folder(config) / "metrics.jsonl"
+    if earlier is None or not spool.exists():
+        return
+    if (earlier.train, earlier.evaluate) == (config.train, config.evaluate):
+        return
+    try:
+        opened = Spool(spool)
+        opened.rewind(state.step if state else 0)
+        opened.close()
+    except OSError as error:
+        log.warning("tracking: repeated steps keep their first values: %s", error)
 
 
 def earlier_config(config: Config) -> Config | None:

@@ -47,7 +47,8 @@ class Loop:
         self._state = replace(found.checkpoint.state if found else self._beginning(), world_size=self._world_size)
         self._reports = Reports(job, self._rank)
         if found and found.checkpoint.state.config.get("train") != job.config.model_dump(mode="json")["train"]:
-            # The steps after the checkpoint are learned in another way, and give other values.
+            # The steps after it are learned in another way, and give other values. The driver has looked at the newest
+            # checkpoint and the folder's config; which one can be read is known here.
             self._reports.rewind(self._state.step)
         self._reports.metrics(self._state.step, start)
         attempt = torch.tensor([begin_attempt(job.checkpoints) if self._rank == 0 else 0], device=engine.device)
@@ -94,7 +95,8 @@ class Loop:
         self._state = replace(self._state, config=self._job.config.model_dump(mode="json", by_alias=True))
         first = self._order.step_at(self._state.packs_consumed)
         store = dist.distributed_c10d._get_default_store()
-        watch = Watch(store, self._rank, self._world_size, self._job.config.train.collective_timeout)
+        timeout = self._job.config.train.collective_timeout
+        watch = Watch(store, self._rank, self._world_size, timeout, self._job.channel.say.remote)
         with watch:
             failed = self._loop(first, watch)
         if failed:

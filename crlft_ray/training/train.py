@@ -25,7 +25,7 @@ from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking import Record, tracking_uri
 from crlft_ray.training.cluster import check_capacity, worker_resources
-from crlft_ray.training.earlier import check_earlier, earlier_config, start_over
+from crlft_ray.training.earlier import check_earlier, earlier_config, forget_repeated, start_over
 from crlft_ray.training.fit import fit
 from crlft_ray.training.schedule import peak_lr, weight_shares
 from crlft_ray.training.tracked import Tracked, tracking_folder
@@ -63,6 +63,11 @@ class _Parts:
     tokenizer: ChatTokenizer
     model_shape: dict[str, Any]
     earlier: RunState | None
+    """What it goes on from."""
+    earlier_config: Config | None
+    """What the output folder was last given."""
+    fresh: bool
+    """Whether what earlier starts left is to be removed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     """Trains on the prepared shards, or goes on from the output's newest checkpoint, and exports the model.
 
     Args:
-        fresh: start over; what earlier runs left in the output folder is removed, but for the shards.
+        fresh: start over; what earlier runs left in the output folder is removed, but for the shards, once it is clear
+            that the new run can begin.
         within: the study that this run is a trial of.
 
     Raises:
@@ -95,17 +101,18 @@ def train(config: Config, *, fresh: bool = False, within: Within | None = None) 
     with owned(config.output) as lease:
         if (tracking_folder(config) / "study").exists():
             raise UserError(f"output: {config.output} holds a study; give the training a folder of its own")
-        if fresh:
-            start_over(config)
-        config = with_precision(config, earlier_config(config))
-        return _train(config, _connected_and_checked(config), lease, within, asked_at)
+        # Nothing is removed before all else is known to be right: until then a fresh start only looks away.
+        earlier = None if fresh else earlier_config(config)
+        config = with_precision(config, earlier)
+        parts = _connected_and_checked(config, earlier, fresh)
+        return _train(config, parts, lease, within, asked_at)
 
 
-def _connected_and_checked(config: Config) -> _Parts:
+def _connected_and_checked(config: Config, earlier: Config | None, fresh: bool) -> _Parts:
     """Both at once: Ray waits for its processes while what is checked waits for imports."""
     from crlft_ray.ray_session import connect
 
-    checking = in_background(lambda: _check(config), "crlft-check")
+    checking = in_background(lambda: _check(config, earlier, fresh), "crlft-check")
     try:
         connect()
     finally:
@@ -123,6 +130,10 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     # The last of the checks: it may have to read all shards, and leaves a file.
     theirs = within.verified if within else None
     verify_shards(shards, parts.manifest, theirs or Place.of(tracking_folder(config)) / VERIFIED)
+    if parts.fresh:
+        start_over(config)
+    forget_repeated(config, parts.earlier_config, parts.earlier)
+    # It says how all that is measured from now on was learned.
     (output / "config.yaml").write_text(dump_config(config))
     _say_shares(config, parts.manifest)
     run_id = parts.earlier.mlflow_run_id if parts.earlier else None
@@ -156,7 +167,7 @@ def _train(config: Config, parts: _Parts, lease: Lease, within: Within | None, a
     return trained
 
 
-def _check(config: Config) -> _Parts:
+def _check(config: Config, earlier: Config | None, fresh: bool) -> _Parts:
     """Everything that can be found wrong before a worker starts."""
     shape = model_shape(model_config(model_path(config), config.data.context))
     folder = shards_folder(config)
@@ -175,8 +186,8 @@ def _check(config: Config) -> _Parts:
         if made != now:
             raise UserError(f"{folder}: made with other {key} ({made}) than this run's ({now}); run `crlft prepare`")
     tracking_uri(config.tracking.uri, config.output)
-    earlier = check_earlier(config, manifest, tokenizer, shape)
-    return _Parts(manifest, tokenizer, shape, earlier)
+    state = None if fresh else check_earlier(config, earlier, manifest, tokenizer, shape)
+    return _Parts(manifest, tokenizer, shape, state, earlier, fresh)
 
 
 def _say_shares(config: Config, manifest: Manifest) -> None:

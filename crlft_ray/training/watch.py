@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,11 @@ class Watch:
     while rank 0 itself is stuck.
     """
 
-    def __init__(self, store: Any, rank: int, world_size: int, timeout: float) -> None:
+    def __init__(
+        self, store: Any, rank: int, world_size: int, timeout: float, say: Callable[[str], object] = lambda line: None
+    ) -> None:
+        """`say` is given the lines for the person who watches the run, of all ranks that wait one."""
+        self._say = say
         self._store = store
         self._rank = rank
         self._world_size = world_size
@@ -81,11 +86,22 @@ class Watch:
         self._store.set(f"crlft/at/{self._rank}", f"{self._count}|{self._step}|{position}")
 
     def _tell_when_stuck(self) -> None:
-        # NCCL's own watchdog may end the process without an exception in Python; then this line is all there is.
+        # NCCL's own watchdog may end the process without an exception in Python; then this line is all there is. Nobody
+        # is shown what a worker prints, but its node's logs may keep it where the way to the driver is cut off.
         told = 0.0
         while not self._done.wait(min(10.0, self._timeout / 4)):
             since = self._since
             waited = time.monotonic() - since
             if waited > 0.9 * self._timeout and since != told:
                 told = since
-                print(f"crlft: waiting for {waited:.0f} s: {self.missing()}", flush=True)
+                line = f"waiting for {waited:.0f} s: {self.missing()}"
+                print(f"crlft: {line}", flush=True)
+                if self._speaks_for_all():
+                    self._say(f"WARNING: {line}")
+
+    def _speaks_for_all(self) -> bool:
+        """Whether this rank is the first one to tell of this step; where nobody can know that, rank 1 is."""
+        try:
+            return bool(self._store.add(f"crlft/told/{self._step}", 1) == 1)
+        except RuntimeError:
+            return self._rank == 1

@@ -32,6 +32,14 @@ CONFIGS: dict[str, Case] = {
     "a wrong type": (["train.workers=two"], ["train.workers", "integer", "'two'"]),
     "an unknown key": (["train.wrokers=2"], ["train.wrokers: unknown key"]),
     "a malformed override": (["train.workers"], ["--set train.workers", "train.workers=4"]),
+    "an offload that is no section": (
+        ["train.deepspeed.zero_optimization.offload_optimizer=cpu"],
+        ["train.deepspeed.zero_optimization.offload_optimizer: must be a section", "device: cpu (is 'cpu')"],
+    ),
+    "no ZeRO at all": (
+        ["train.deepspeed.zero_optimization=null"],
+        ["train.deepspeed.zero_optimization: must be a section with keys (is None)"],
+    ),
     "two mistakes": (["train.workers=0", "template=vicuna"], ["2 thing(s)", "train.workers", "template"]),
 }
 

@@ -147,6 +147,37 @@ def test_more_workers_than_the_cluster_can_give(copied: tuple[Path, Path]) -> No
     assert [path.name for path in output.iterdir()] == ["shards"]
 
 
+def test_settings_that_deepspeed_does_not_take(copied: tuple[Path, Path]) -> None:
+    """They come to light in the workers, which are not started again for them."""
+    config, _ = copied
+    key = "train.deepspeed.zero_optimization.reduce_buket_size"
+    crlft("train", config, "--set", f"{key}=5").refuses(f"crlft: {key}: DeepSpeed does not take it: unknown key (is 5)")
+
+
+def test_a_fresh_start_that_is_refused_removes_nothing(
+    copied: tuple[Path, Path], finished: FinishedRun, tmp_path: Path
+) -> None:
+    config, output = copied
+    for name in ("checkpoints", "tracking", "export"):
+        shutil.copytree(finished.output / name, output / name)
+    for name in ("config.yaml", "result.json"):
+        shutil.copy(finished.output / name, output)
+    before = snapshot(output)
+    for overrides, part in (
+        ([f"model={tmp_path / 'nowhere'}"], "cannot be loaded"),
+        (["template=chatml"], "tokenizer and template"),
+        (["data.context=128"], "data.context (256)"),
+        (["tracking.uri=runs"], "tracking.uri"),
+        (["train.workers=64"], "do not fit"),
+    ):
+        crlft("train", config, "--fresh", *_with(overrides)).refuses(part)
+        assert snapshot(output) == before, part
+    (output / "shards" / "shard-00000.arrow").write_bytes(b"damaged")
+    before = snapshot(output)
+    crlft("train", config, "--fresh").refuses("shard-00000.arrow", "damaged")
+    assert snapshot(output) == before
+
+
 def test_inspect_and_chat_on_wrong_paths(finished: FinishedRun, tiny_model: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", finished.config_file):
         crlft("inspect", path).refuses(str(path), "no shards, checkpoint, export or run output here")

@@ -48,6 +48,19 @@ ONE_CLASS = {"path": "a.jsonl", "class": "expert"}
         ({"train": {"precision": "fp16"}}, "train.precision", "'auto', 'bf16' or 'fp32'"),
         ({"train": {"worker": 3}}, "train.worker", "unknown key"),
         ({"train": {"deepspeed": 3}}, "train.deepspeed", "a section with keys"),
+        ({"train": {"deepspeed": {"zero_optimization": None}}}, "train.deepspeed.zero_optimization", "keys (is None)"),
+        ({"train": {"deepspeed": {"zero_optimization": True}}}, "train.deepspeed.zero_optimization", "keys (is True)"),
+        ({"train": {"deepspeed": {"bf16": "on"}}}, "train.deepspeed.bf16", "a section with keys (is 'on')"),
+        (
+            {"train": {"deepspeed": {"zero_optimization": {"offload_optimizer": "cpu"}}}},
+            "train.deepspeed.zero_optimization.offload_optimizer",
+            "a section with keys, such as device: cpu (is 'cpu')",
+        ),
+        (
+            {"train": {"deepspeed": {"zero_optimization": {"offload_param": {"device": "gpu"}}}}},
+            "train.deepspeed.zero_optimization.offload_param.device",
+            "none, cpu or nvme (is 'gpu')",
+        ),
         ({"train": 3}, "train", "a section with keys (is 3)"),
         ({"train": {"global_batch_tokens": 1000}}, "train.global_batch_tokens", "not a whole number of packs"),
         ({"data": {"context": 513}}, "data.context", "larger than data.pack_tokens = 512"),
@@ -88,6 +101,18 @@ def test_one_mistake_gives_one_line(sections: dict[str, Any], key: str, says: st
     found = problems(changed(**sections))
     assert list(found) == [key]
     assert says in found[key]
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        {"offload_optimizer": None, "offload_param": None},
+        {"offload_optimizer": {"pin_memory": True}, "offload_param": {"device": "nvme"}},
+    ],
+)
+def test_offloads_that_deepspeed_takes(zero: dict[str, Any]) -> None:
+    config = validate(changed(train={"deepspeed": {"zero_optimization": zero}}), "run.yaml")
+    assert config.train.deepspeed["zero_optimization"] == zero
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def train(
     if fault:
         driver, once = config.with_name("driver.pid"), config.with_name("struck")
         fault = {"rank": 0, "call": 1, **fault, "driver": str(driver), "once": str(once)}
-        extra |= {"PYTHONPATH": str(INJECT), "CRLFT_FAULT": json.dumps(fault)}
+        paths = os.pathsep.join(filter(None, [str(INJECT), os.environ.get("PYTHONPATH")]))
+        extra |= {"PYTHONPATH": paths, "CRLFT_FAULT": json.dumps(fault)}
     with started(config, *arguments, env=extra) as process:
         if fault:
             driver.write_text(str(process.pid))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from crlft_ray import lease
@@ -91,17 +97,78 @@ with owned(sys.argv[1]):
 """
 
 
-def test_a_living_owner_on_another_host_refuses(tmp_path: Path) -> None:
-    script = f"hostname another-host && exec {sys.executable} -c '{HOLD}' {tmp_path}"
-    # A name space of its own for the host's name makes it another host.
-    with subprocess.Popen(["unshare", "--uts", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def _held_by(*command: str) -> Iterator[None]:
+    """While a process that this command starts holds a lease."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "owned\n"
-            with pytest.raises(UserError, match="on another-host"):
-                Lease(Place.of(tmp_path)).take()
+            yield
         finally:
             process.kill()
+
+
+def test_a_living_owner_on_another_host_refuses(tmp_path: Path) -> None:
+    script = f"hostname another-host && exec {sys.executable} -c '{HOLD}' {tmp_path}"
+    # A name space of its own for the host's name makes it another host.
+    with (
+        _held_by("unshare", "--uts", "sh", "-c", script),
+        pytest.raises(UserError, match="on another-host"),
+    ):
+        Lease(Place.of(tmp_path)).take()
+
+
+def test_a_living_owner_in_a_container_of_this_host_refuses(tmp_path: Path) -> None:
+    """The host's name and its boot are this process's own, but process numbers are not."""
+    container = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with _held_by(*container, sys.executable, "-c", HOLD, str(tmp_path)):
+        owner = json.loads((tmp_path / "owner.json").read_text())
+        assert (owner["host"], owner["pid"]) == (socket.gethostname(), 1)
+        with pytest.raises(UserError, match="is being written by another run"):
+            Lease(Place.of(tmp_path)).take()
+
+
+def test_an_owner_of_an_earlier_version_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say where its process number holds, and its start is a time of day."""
+    monkeypatch.setattr(lease, "_BEAT_S", 0.5)
+    with owned(str(tmp_path)):
+        path = tmp_path / "owner.json"
+        owner = {**json.loads(path.read_text()), "started": "1732820000.5"}
+        del owner["pid_namespace"]
+        path.write_text(json.dumps(owner))
+        with pytest.raises(UserError, match="is being written by another run"):
+            Lease(Place.of(tmp_path)).take()
+
+
+def test_a_clock_that_is_put_right_kills_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with owned(str(tmp_path)):
+        right = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: right(process) + 3)
+        with pytest.raises(UserError, match="is being written by another run"):
+            Lease(Place.of(tmp_path)).take()
+
+
+def test_a_number_given_to_another_process_is_no_owner(tmp_path: Path) -> None:
+    """The name of the other one looks like the fields behind it."""
+    program = tmp_path / "a) S 1 (b"
+    program.symlink_to(shutil.which("sleep") or "sleep")
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            assert lease._start_of(process.pid) not in (None, lease._start_of(os.getpid()))
+            owner = {**_owner(tmp_path), "pid": process.pid}
+            began = time.monotonic()
+            (tmp_path / "owner.json").write_text(json.dumps(owner))
+            with owned(str(tmp_path)):
+                assert time.monotonic() - began < 3
+        finally:
+            process.kill()
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    """What this process writes down as an owner."""
+    with owned(str(folder)):
+        return dict(json.loads((folder / "owner.json").read_text()))
 
 
 def test_whoever_lost_it_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

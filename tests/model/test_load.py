@@ -12,7 +12,7 @@ import torch
 from crlft_ray.errors import UserError
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.shape import model_config
-from crlft_ray.templates import ChatTokenizer
+from crlft_ray.templates import ChatTokenizer, load_chat_tokenizer
 from tests.model.new_tokens import IDS, NEW_TOKENS, add_on_rank, tokenizer_with_new_tokens
 from tests.training.gradients import VOCABULARY, write_model
 from tests.training.ranks import run_ranks
@@ -55,6 +55,27 @@ def test_models_that_packing_does_not_reproduce(
     assert "use a model with full causal attention" in message
 
 
+DROPOUTS = [
+    ("llama", {"attention_dropout": 0.1}, "attention_dropout: 0.1"),
+    ("gpt2", {}, "attn_pdrop: 0.1"),
+    ("roberta", {"is_decoder": True}, "attention_probs_dropout_prob: 0.1"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "settings", "found"), DROPOUTS)
+def test_dropout_in_attention(model_type: str, settings: dict[str, Any], found: str, tmp_path: Path) -> None:
+    model, key = _write(tmp_path, model_type, **settings), found.partition(":")[0]
+    with pytest.raises(UserError) as error:
+        model_config(model, 256)
+    message = str(error.value)
+    assert message.startswith(f"model: {tmp_path} ({model_type}) has dropout in attention ({found})")
+    assert message.endswith(f"set {key} to 0 in the model's config.json")
+    # Where nothing is trained, there is none.
+    assert model_config(model, 256, to_train=False).model_type == model_type
+    _write(tmp_path, model_type, **{**settings, key: 0.0})
+    assert model_config(model, 256).model_type == model_type
+
+
 ACCEPTED = [
     ("mistral", {"sliding_window": 256}),
     ("mistral", {"sliding_window": None}),
@@ -85,6 +106,28 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
             (tmp_path / "config.json").write_text(content)
         with pytest.raises(UserError, match=f"model: {tmp_path} cannot be loaded: ."):
             model_config(str(tmp_path), 256)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"hidden_size": "much"}, "Validation error for field 'hidden_size': TypeError: .* expected int, got str"),
+        ({"num_attention_heads": 7}, ".*validator 'validate_architecture': ValueError: .*not a multiple of"),
+        ({"num_attention_heads": 0}, "ZeroDivisionError: ."),
+        ({"dtype": "float99"}, "AttributeError: .*'float99'"),
+    ],
+)
+def test_a_config_with_a_wrong_value(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    """Its tokenizer, which takes it from there what it is, is refused in the same way."""
+    _write(tmp_path, "llama")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"^model: {tmp_path} cannot be loaded: {reason}") as error:
+        model_config(str(tmp_path), 256)
+    with pytest.raises(UserError, match=f"^model: the tokenizer of {tmp_path} cannot be loaded: {reason}"):
+        load_chat_tokenizer(str(tmp_path), "openchat", "")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import socket
+import time
 
 import pytest
 from torch.distributed import TCPStore
@@ -56,12 +59,60 @@ def test_other_errors_stay_what_they_are(said: Said) -> None:
     assert TIMEOUT_S > 1, "or an error could not be quick"
 
 
-def test_when_the_keeper_of_positions_is_gone_that_is_said() -> None:
+def test_of_all_ranks_that_wait_one_tells_the_person_who_watches() -> None:
+    """Three of four come to the next step; the printed lines of all of them stay where they are."""
+    keeper, port = _keeper()
+    lines: list[str] = []
+    watches = [Watch(_client(port), rank, 4, 0.4, lines.append) for rank in range(4)]
+    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(io.StringIO()) as printed:
+        for watch in watches[:3]:
+            stack.enter_context(watch)
+        for step in (6, 7):
+            for watch in watches[:3]:
+                watch.begin_step(step)
+            _told(printed, f"waits at step {step}", 3, lines, step - 5)
+    assert len(lines) == 2
+    for step, line in zip((6, 7), lines, strict=True):
+        pattern = rf"WARNING: waiting for \d+ s: rank 3 \(step 0, start\) did not come; rank [012] waits at step {step}"
+        assert re.fullmatch(pattern, line), line
+    del keeper
+
+
+def test_when_the_keeper_of_positions_is_gone_one_rank_says_so() -> None:
+    keeper, port = _keeper()
+    lines: list[str] = []
+    watches = [Watch(_client(port), rank, 3, 0.4, lines.append) for rank in (1, 2)]
+    del keeper
+    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(io.StringIO()) as printed:
+        for watch in watches:
+            stack.enter_context(watch)
+        _told(printed, "is gone", 2, lines, 1)
+    assert len(lines) == 1
+    assert "rank 0, which keeps all positions, is gone; rank 1 waits" in lines[0]
+
+
+def _told(printed: io.StringIO, text: str, ranks: int, lines: list[str], count: int) -> None:
+    """Waits until so many ranks have printed the text, and one has said its line."""
+    deadline = time.monotonic() + 60
+    while printed.getvalue().count(text) < ranks or len(lines) < count:
+        assert time.monotonic() < deadline, (printed.getvalue(), lines)
+        time.sleep(0.05)
+
+
+def _keeper() -> tuple[TCPStore, int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    keeper = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
-    watch = Watch(TCPStore("127.0.0.1", port, is_master=False), 1, 2, 60)
+    return TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False), port
+
+
+def _client(port: int) -> TCPStore:
+    return TCPStore("127.0.0.1", port, is_master=False)
+
+
+def test_when_the_keeper_of_positions_is_gone_that_is_said() -> None:
+    keeper, port = _keeper()
+    watch = Watch(_client(port), 1, 2, 60)
     watch.begin_step(3)
     del keeper
     assert watch.missing() == "rank 0, which keeps all positions, is gone; rank 1 waits at step 3"
