@@ -99,17 +99,17 @@ def _with_access(trainable: Callable[[dict[str, Any], Any], dict[str, Any]], job
     """Lets a trial reach MLflow as the driver does: its process has its node's environment."""
     from ray import tune as ray_tune
 
-    return ray_tune.with_parameters(_run, trainable=trainable, job=job, environment=mlflow_environment())
+    return ray_tune.with_parameters(_run, run=trainable, job=job, environment=mlflow_environment())
 
 
 def _run(
     asked: dict[str, Any],
-    trainable: Callable[[dict[str, Any], Any], dict[str, Any]],
+    run: Callable[[dict[str, Any], Any], dict[str, Any]],
     job: Any,
     environment: dict[str, str],
 ) -> dict[str, Any]:
     os.environ.update(environment)
-    return trainable(asked, job)
+    return run(asked, job)
 
 
 def _tune_config(search: Search, past: dict[str, TrialLog], left: int) -> Any:
