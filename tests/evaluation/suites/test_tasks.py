@@ -133,6 +133,11 @@ def test_other_settings_make_other_questions(folder: Path, change: Callable[[Pat
         assert (one.id != two.id) == (tasks in ("both", one.task))
 
 
+def test_its_files_are_found_from_any_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert load_suite("mine").folder == folder
+
+
 def test_two_of_the_same_name_are_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "v2" / "mine"
     shutil.copytree(folder, other)
