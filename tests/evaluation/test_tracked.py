@@ -39,7 +39,7 @@ def test_the_option_goes_before_the_environment(
         ("runs", "http://host:5000", "x", "^--tracking-uri: MLflow no longer keeps runs in plain folders"),
         ("gopher://host", None, "x", "^--tracking-uri: MLflow knows no such server: gopher://host"),
         ("uc:http://host", None, "x", "^--tracking-uri: MLflow cannot use uc:http://host"),
-        ("http://me:secret@host", None, "x", "^--tracking-uri: .* holds a password"),
+        ("http://me:secret@host", None, "x", "^--tracking-uri: .* holds a password"),  # pragma: allowlist secret
         (None, "runs", "x", "^MLFLOW_TRACKING_URI: MLflow no longer keeps runs in plain folders"),
         (None, None, "s3://bucket/x", "^--tracking-uri or MLFLOW_TRACKING_URI: is required"),
     ],
