@@ -104,26 +104,30 @@ def tune(config: Config, *, fresh: bool = False, register_as: str | None = None)
         check_room(config, space)
     with owned(config.output):
         check_no_training(config)
-        if fresh:
-            _start_over(config)
         with mirrored(tracking_folder(config), config.output):
-            return _study(config, space, register_as)
+            return _study(config, space, fresh, register_as)
 
 
-def _study(config: Config, space: dict[str, Domain], register_as: str | None) -> Study:
+def _study(config: Config, space: dict[str, Domain], fresh: bool, register_as: str | None) -> Study:
     """From the conversations, or from wherever the study has come to, to a winner."""
     # They import ray, which must not happen before `connect`.
     from crlft_ray.tuning.trials import Search, run_trials
     from crlft_ray.tuning.watcher import Watcher
 
     folder = tracking_folder(config) / "study"
-    manifest = prepare(config, needed=studied_on(folder)).manifest
+    manifest = prepare(config, needed=None if fresh else studied_on(folder)).manifest
     config = measured(config, manifest)
-    check_same_study(identity(config, manifest.fingerprint), folder, config.output, ", or start over with --fresh")
+    what = identity(config, manifest.fingerprint)
+    if not fresh:
+        check_same_study(what, folder, config.output, ", or start over with --fresh")
     shards, verified = shards_folder(config), Place.of(tracking_folder(config)) / VERIFIED
     verify_shards(shards, manifest, verified)
     # Not earlier: nodes that are started for trials would be paid for while shards are made.
     check_room(config, space)
+    if fresh:
+        # Not before all else is known to be right.
+        _start_over(config)
+        check_same_study(what, folder, config.output)
     run = open_run(config, manifest.fingerprint)
     job = Trials(config, str(shards), run.run_id, metric_of(config), str(Path.cwd()), verified)
     search = Search(
@@ -148,7 +152,10 @@ def _start_over(config: Config) -> None:
     output = Place.of(config.output)
     for name in ("trials", "evaluation", "best", "best.yaml", "study_result.json", MEMORY):
         (output / name).remove()
-    Place.of(tracking_folder(config)).remove()
+    for place in Place.of(tracking_folder(config)).children():
+        # The shards have just been read.
+        if place.name != VERIFIED:
+            place.remove()
 
 
 def _finish(

@@ -17,6 +17,7 @@ from crlft_ray.errors import UserError
 from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.training.train import train
 from crlft_ray.tuning.study import Study, tune
+from tests.cli.command import snapshot
 from tests.runs import FinishedRun
 from tests.tracking.server import points, until
 
@@ -143,6 +144,16 @@ def test_the_tokens_are_used_up_by_a_trial_that_finishes(finished: FinishedRun, 
     client = MlflowClient(found.tracking_uri)
     (experiment,) = [client.get_run(str(found.mlflow_run_id)).info.experiment_id]
     assert {run.info.status for run in client.search_runs([experiment])} <= {"FINISHED", "KILLED"}
+
+
+def test_a_fresh_start_that_is_refused_removes_nothing(study: Study, finished: FinishedRun, tmp_path: Path) -> None:
+    output = Path(study.best_config).parent
+    before = snapshot(output)
+    config = _config(finished, output)
+    elsewhere = config.model_copy(update={"data": config.data.model_copy(update={"shards": str(tmp_path)})})
+    with pytest.raises(UserError, match=r"data.shards: .* holds no shards"):
+        tune(elsewhere, fresh=True)
+    assert snapshot(output) == before
 
 
 def test_another_study_is_refused(study: Study, finished: FinishedRun) -> None:
