@@ -3,10 +3,10 @@
     python tests/benchmarks/prepare.py [--runs 3] [--grow 10,100] [--rows 2,1,openchat]
 
 All rated chitchat conversations, with SmolLM2's tokenizer and OpenChat's template; each run is a process of its own,
-bound to its cores, with a Ray cluster of its own, timed after that has started. OpenChat's `generate_dataset` tokenises
-the same conversations in an environment of its own; it neither cleans, nor drops duplicates, nor packs. Larger inputs
-repeat the conversations, each time with another first word. Memory is the most that all processes together hold
-(proportional set size) beyond what they held before.
+bound to its cores, with a Ray cluster of its own, timed after that has started. OpenChat's `generate_dataset`
+tokenises the same conversations in an environment of its own; it neither cleans, nor drops duplicates, nor packs.
+Larger inputs repeat the conversations, each time with another first word; the smallest of them goes through both.
+Memory is the most that all processes together hold (proportional set size) beyond what they held before.
 Bars: ≥ 1.5 × OpenChat on two cores; two cores ≥ 1.6 × one; 99.5 % filled; the largest input needs no more than twice
 the memory of the smallest.
 """
@@ -54,13 +54,14 @@ def main() -> None:
             for name in runs:
                 runs[name].append(_measure(name, Path(scratch) / f"{number}-{name}", 1))
             _report(runs, {})
-        larger: dict[int, dict[str, float]] = {}
-        for times in map(int, filter(None, arguments.grow.split(","))):
-            larger[times] = _measure("2", Path(scratch) / f"grown-{times}", times)
+        larger: dict[str, dict[str, float]] = {}
+        for times in sorted(map(int, filter(None, arguments.grow.split(",")))):
+            for name in ("2", *(["openchat"] if "openchat" in runs and not larger else [])):
+                larger[f"{times} × the input, {NAMES[name]}"] = _measure(name, Path(scratch) / f"{name}-{times}", times)
             _report(runs, larger)
 
 
-def _report(runs: dict[str, list[dict[str, float]]], larger: dict[int, dict[str, float]]) -> None:
+def _report(runs: dict[str, list[dict[str, float]]], larger: dict[str, dict[str, float]]) -> None:
     speeds = {NAMES[name]: [run["tokens"] / run["seconds"] for run in found] for name, found in runs.items()}
     median = medians(speeds)
     bars = []
@@ -71,9 +72,17 @@ def _report(runs: dict[str, list[dict[str, float]]], larger: dict[int, dict[str,
     if ours:
         bars.append(Bar("fill", min(run["fill"] for run in ours), FILL_BAR))
         smallest = min(run["gb"] for run in ours)
-        for times, run in larger.items():
-            print(f"{times} × the input: {run['tokens'] / run['seconds']:,.0f} tokens/s, {run['gb']:.2f} GB")
-            bars.append(Bar(f"memory of {times} × / 1 ×", run["gb"] / smallest, MEMORY_BAR, at_least=False))
+        bars += [
+            Bar(f"{name}: memory / that of 1 ×", run["gb"] / smallest, MEMORY_BAR, at_least=False)
+            for name, run in larger.items() if "gb" in run
+        ]  # fmt: skip
+    rates = {name: run["tokens"] / run["seconds"] for name, run in larger.items()}
+    for name, rate in rates.items():
+        print(f"{name}: {rate:,.0f} tokens/s")
+    for name, rate in rates.items():
+        size, _, who = name.partition(", ")
+        if who == NAMES["openchat"]:
+            bars.append(Bar(f"{size}: ours / OpenChat", rates[f"{size}, {NAMES['2']}"] / rate, OPENCHAT_BAR))
     report("prepare", "from conversations to shards", "tokens/s", speeds, bars, {"runs": runs, "larger": larger})
 
 
@@ -85,7 +94,7 @@ def _measure(name: str, folder: Path, times: int) -> dict[str, float]:
     folder.mkdir()
     command = ["taskset", "-c", ",".join(map(str, range(CORES[name])))]
     if name == "openchat":
-        _write_openchat(folder / "in.0.jsonl")
+        _write_openchat(folder / "in.0.jsonl", times)
         config = load_config(ROOT / "jobs/configs/quickstart.yaml", ["template=openchat"])
         chat_tokenizer(config).save(folder / "tokenizer")
         command += [str(peer_python()), str(Path(__file__).with_name("_openchat.py")), str(folder)]
@@ -103,17 +112,21 @@ def _conversations() -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
+def _repeated(times: int) -> Iterator[dict[str, Any]]:
+    for number in range(times):
+        for row in _conversations():
+            row["messages"][0]["content"] = f"{number} {row['messages'][0]['content']}"
+            yield row
+
+
 def _write_ours(path: Path, times: int) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for number in range(times):
-            for row in _conversations():
-                row["messages"][0]["content"] = f"{number} {row['messages'][0]['content']}"
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _repeated(times))
 
 
-def _write_openchat(path: Path) -> None:
+def _write_openchat(path: Path, times: int) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in _conversations():
+        for row in _repeated(times):
             items = [
                 {"role": m["role"], "content": m["content"], "weight": float(m["role"] == "assistant")}
                 for m in row["messages"]
