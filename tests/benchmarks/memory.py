@@ -70,6 +70,7 @@ def main() -> None:
             for case in cases:
                 try:
                     found[case].append(_measure(case, scratch, number))
+                    print(f"{case}: {found[case][-1]:.2f} GB", flush=True)
                 except subprocess.CalledProcessError as error:
                     # The kernel or Ray has killed it; whatever else it died of is no matter of memory.
                     if case.who == "TRL" and error.returncode != -signal.SIGKILL:

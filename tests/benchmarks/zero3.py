@@ -1,12 +1,14 @@
 """Where a ZeRO-3 step goes, rank by rank: gathering weights, reducing gradients, computing, the optimizer, waiting.
 
-    python tests/benchmarks/zero3.py [--workers 2,4] [--steps 2] [--model NAME] [--pack-tokens 2048]
+    python tests/benchmarks/zero3.py [--workers 1,2,4] [--steps 2] [--model NAME] [--pack-tokens 2048]
         [--batch-tokens 16384] [--gpus]
 
 SmolLM2-135M learns chitchat conversations by the engine and the step of `crlft train` in Ray Train workers, without
-streaming, tracking or checkpoints. On CPUs one more step runs under Python's profiler, whose cost is not in the
-tokens/s. With --gpus, on a machine that has them: tokens/s and memory of each GPU, the share of the matrix units' rate
-that is used (MFU), and the share of the GPU's time that its communication kernels take.
+streaming, tracking or checkpoints; one worker has two threads, several have one each. On CPUs one more step runs under
+Python's profiler, whose cost is not in the tokens/s. With --gpus, on a machine that has them: tokens/s and memory of
+each GPU, the share of the matrix units' rate that is used (MFU), and the share of the GPU's time that its communication
+kernels take.
+Bar: several workers together ≥ 0.9 of one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from crlft_ray.config import Config  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
-from tests.benchmarks._report import report  # noqa: E402
+from tests.benchmarks._report import Bar, report  # noqa: E402
 
 _COORDINATOR = "deepspeed/runtime/zero/partitioned_param_coordinator.py"
 PARTS = {
@@ -36,10 +38,13 @@ PARTS = {
 """Functions of DeepSpeed and torch, by whose total time a part is measured."""
 
 
+TOGETHER_BAR = 0.9
+
+
 def main() -> None:
     """Prepares, trains, and prints a rank's parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", default="2,4")
+    parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--pack-tokens", type=int, default=_learn.PACK_TOKENS)
@@ -49,6 +54,7 @@ def main() -> None:
     from crlft_ray.ray_session import connect
 
     connect()
+    rates: dict[int, float] = {}
     for workers in map(int, arguments.workers.split(",")):
         ranks = _measured(workers, arguments)
         for name in ranks[0]:
@@ -56,6 +62,13 @@ def main() -> None:
         found = {name: [rank[name] for rank in ranks] for name in ranks[0]}
         parts = {name: values for name, values in found.items() if name.endswith(", s")}
         report(f"zero3-{workers}", f"a step of {workers} ranks", "s", parts, more={"ranks": found})
+        rates[workers] = sum(found["tokens/s of a worker"])
+    bars = [
+        Bar(f"{workers} workers / one", rate / rates[1], TOGETHER_BAR)
+        for workers, rate in rates.items() if 1 in rates and workers > 1
+    ]  # fmt: skip
+    together = {f"{workers} worker(s)": [rate] for workers, rate in rates.items()}
+    report("zero3", f"{arguments.batch_tokens:,} tokens a step, all workers together", "tokens/s", together, bars)
 
 
 def _measured(workers: int, arguments: argparse.Namespace) -> list[dict[str, float]]:
