@@ -72,9 +72,9 @@ def to_device(network: Any, model: str) -> Any:
         network.to(device)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"{model}: does not fit into the memory of one GPU, on which a model is evaluated as a whole "
+            f"{model}: does not fit into the memory of one GPU, on which a model is asked as a whole "
             f"({str(error).splitlines()[0][:200]}); leave out evaluate.suites and register.name and use `crlft train`, "
-            "which needs no GPU that holds all of it, and evaluate the model where a GPU is large enough"
+            "which needs no GPU that holds all of it, and ask the model where a GPU is large enough"
         ) from None
     return device
 

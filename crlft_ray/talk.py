@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from crlft_ray.errors import UserError
+from crlft_ray.device import to_device
+from crlft_ray.errors import UserError, reason_of
 from crlft_ray.export.provenance import read_provenance
 from crlft_ray.model.find import model_folder
 
@@ -23,7 +24,6 @@ class Chat:
     """A conversation with a model that remembers its turns; with another class beside, one for each."""
 
     def __init__(self, model: str, as_class: str | None = None, max_new_tokens: int = 200) -> None:
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -37,12 +37,13 @@ class Chat:
             self.voices.append(_Voice(as_class, provenance.condition(as_class)))
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{model}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+            self._model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+        # As for a training: what a wrong value raises may be anything.
+        except Exception as error:
+            raise UserError(f"{model}: cannot be loaded: {reason_of(error)}") from None
         if not self._tokenizer.chat_template:
             raise UserError(f"{model}: has no chat template, so it cannot be talked to")
-        self._model = network.to("cuda" if torch.cuda.is_available() else "cpu")
+        to_device(self._model, model)
         self._max_new_tokens = max_new_tokens
 
     def reply(self, voice: _Voice, text: str, streamer: Any = None) -> str:

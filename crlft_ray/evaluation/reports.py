@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from crlft_ray.config.paths import absolute_model
 from crlft_ray.errors import UserError
 from crlft_ray.evaluation.asking.pool import asker_resources
 from crlft_ray.evaluation.class_report import HeldoutReport, heldout_report
-from crlft_ray.model.find import everywhere, model_folder
+from crlft_ray.model.find import model_folder
 from crlft_ray.shards.tasks import run_tasks
 from crlft_ray.storage import Place
 from crlft_ray.tracking import mlflow_environment
@@ -23,7 +24,7 @@ def heldout_reports(models: Sequence[str], shards: Place, per_class: int | None,
     Raises:
         UserError: a model cannot be measured.
     """
-    items = [(everywhere(model), shards, per_class, threads, mlflow_environment()) for model in models]
+    items = [(absolute_model(model), shards, per_class, threads, mlflow_environment()) for model in models]
     resources, _ = asker_resources(threads)
     if not resources.get("num_gpus"):
         return run_tasks(_report, items, num_cpus=threads)

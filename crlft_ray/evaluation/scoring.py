@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from crlft_ray.config.paths import absolute_model
 from crlft_ray.config.train import Precision
 from crlft_ray.device import native_precision
 from crlft_ray.errors import UserError
@@ -18,7 +19,7 @@ from crlft_ray.evaluation.scores import SuiteScore, best_score
 from crlft_ray.evaluation.suites import Question, Suite
 from crlft_ray.evaluation.way import Way
 from crlft_ray.export.provenance import read_provenance
-from crlft_ray.model.find import everywhere, model_folder
+from crlft_ray.model.find import model_folder
 from crlft_ray.storage import Place
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def score_models(
         UserError: a model cannot be loaded, or not be asked in this way.
     """
     precision = precision or native_precision()
-    named = {model: everywhere(model) for model in models}
+    named = {model: absolute_model(model) for model in models}
     folders = {named[model]: model_folder(model) for model in models}
     sheets = {
         asked: _Sheet(asked, AnswerFile(answers, _key(folders[asked.model], asked, precision)))

@@ -60,14 +60,6 @@ def without_weights(model: str) -> Path:
     return cached(f"{_cache_name(place)}-without-weights", bring)
 
 
-def everywhere(model: str) -> str:
-    """What `model_folder` takes in any process of a cluster, whose working folders differ: a folder is made absolute,
-    all else is as it was."""
-    if asset_path(model) is None and "://" not in model and Path(model).expanduser().is_dir():
-        return str(Path(model).expanduser().absolute())
-    return model
-
-
 def _from_storage(model: str) -> Path:
     place = Place.of(model)
     return cached(_cache_name(place), place.copy_to_local)

@@ -10,12 +10,11 @@ from crlft_ray.checkpoints.state import RunState
 from crlft_ray.config import Config, read_config
 from crlft_ray.errors import UserError
 from crlft_ray.shards.manifest import Manifest
-from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.tracking.spool import Spool
 from crlft_ray.training.schedule import order_of, planned_steps
-from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.tracked import remembered, tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
 
 log = logging.getLogger(__name__)
@@ -67,10 +66,7 @@ def start_over(config: Config) -> None:
     output = Place.of(config.output)
     names = {"checkpoints", "export", _CONFIG, "result.json", "evaluation"}
     found = [place for place in output.children() if place.name in names] if output.is_folder() else []
-    tracking = Place.of(tracking_folder(config))
-    if tracking.is_folder():
-        # The shards have just been read; the next start need not do it again.
-        found += [place for place in tracking.children() if place.name != VERIFIED]
+    found += remembered(config)
     # The checkpoints last: a removal that is cut short must not look like another run.
     for place in sorted(found, key=lambda place: (place.name == "checkpoints", place.name)):
         place.remove()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 from crlft_ray.config import Config
 from crlft_ray.device import communication, uses_gpu
-from crlft_ray.errors import UserError
 from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.operators import load_operators
+from crlft_ray.training.refusals import refusals_named
 from crlft_ray.training.schedule import parameter_groups
 
 
@@ -103,52 +101,6 @@ def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, u
         engine, *_ = deepspeed.initialize(model=packed, optimizer=optimizer, config=settings, dist_init_required=False)
     engine.partitioning = partitioning
     return engine
-
-
-@contextmanager
-def refusals_named(config: Config) -> Iterator[None]:
-    """Turns what DeepSpeed says against its settings into a UserError that names the key in the user's config.
-
-    Ours alone it takes, so that one who gave none has nothing to mend.
-    """
-    from deepspeed.runtime.config import DeepSpeedConfigError
-
-    try:
-        yield
-    # Many a value it only takes for what it should be. What a machine lacks is a RuntimeError or an OSError.
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, DeepSpeedConfigError) as error:
-        if not config.train.deepspeed:
-            raise
-        raise UserError("; ".join(_refusals(config.train.deepspeed, error))) from error
-
-
-def _refusals(given: dict[str, Any], error: Exception) -> Iterator[str]:
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        said = str(error).strip().splitlines()
-        yield f"train.deepspeed: DeepSpeed does not take it: {': '.join([type(error).__name__, *said[:1]])}"
-        return
-    for detail in error.errors():
-        key = _key(given, detail["loc"], detail["input"])
-        reason = "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"]
-        value = f" (is {detail['input']!r})" if key else ""
-        yield f"{'.'.join(['train.deepspeed', *key])}: DeepSpeed does not take it: {reason}{value}"
-
-
-def _key(given: Any, end: Sequence[int | str], value: Any) -> list[str]:
-    """Where in `given` that value stands under `end`: DeepSpeed says where in a section it is, but not in which."""
-    if not isinstance(given, dict) or not end:
-        return []
-    node: Any = given
-    for part in end:
-        node = node.get(part) if isinstance(node, dict) else None
-    if end[0] in given and node == value:
-        return [str(part) for part in end]
-    for name, section in given.items():
-        if found := _key(section, end, value):
-            return [str(name), *found]
-    return []
 
 
 def _merged(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:

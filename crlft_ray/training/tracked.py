@@ -9,6 +9,7 @@ from crlft_ray.config import Config
 from crlft_ray.errors import Stopped, UserError
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.prepare import shards_folder
+from crlft_ray.shards.verify import VERIFIED
 from crlft_ray.storage import Place
 from crlft_ray.tracking import (
     Dataset,
@@ -35,6 +36,13 @@ def tracking_folder(config: Config) -> Path:
     if "://" in config.output:
         return Path("crlft-tracking").absolute() / Place.of(config.output).path
     return Path(config.output).absolute() / "tracking"
+
+
+def remembered(config: Config) -> list[Place]:
+    """What earlier starts left in the tracking folder, but for what is known of the shards: a start has just read them,
+    and the next one need not do it again."""
+    folder = Place.of(tracking_folder(config))
+    return [place for place in folder.children() if place.name != VERIFIED] if folder.is_folder() else []
 
 
 class Tracked:

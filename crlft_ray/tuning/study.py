@@ -22,7 +22,7 @@ from crlft_ray.storage import Place, beneath
 from crlft_ray.tracking import Run, tracking_uri
 from crlft_ray.tracking.store import shown
 from crlft_ray.training.schedule import order_of, planned_steps
-from crlft_ray.training.tracked import tracking_folder
+from crlft_ray.training.tracked import remembered, tracking_folder
 from crlft_ray.training.worker import checkpoints_folder
 from crlft_ray.tuning.checks import (
     check_no_training,
@@ -152,10 +152,8 @@ def _start_over(config: Config) -> None:
     output = Place.of(config.output)
     for name in ("trials", "evaluation", "best", "best.yaml", "study_result.json", MEMORY):
         (output / name).remove()
-    for place in Place.of(tracking_folder(config)).children():
-        # The shards have just been read.
-        if place.name != VERIFIED:
-            place.remove()
+    for place in remembered(config):
+        place.remove()
 
 
 def _finish(

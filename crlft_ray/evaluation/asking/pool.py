@@ -25,7 +25,7 @@ class Asked:
     """A suite that a model is asked in one way."""
 
     model: str
-    """As `everywhere` has it."""
+    """As `absolute_model` has it."""
     suite: Suite
     way: Way
 

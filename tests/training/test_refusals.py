@@ -9,7 +9,8 @@ import pytest
 
 from crlft_ray.config import Config, validate
 from crlft_ray.errors import UserError
-from crlft_ray.training.engine import deepspeed_config, import_deepspeed, refusals_named
+from crlft_ray.training.engine import deepspeed_config, import_deepspeed
+from crlft_ray.training.refusals import refusals_named
 from tests.synthetic import raw_config
 
 
