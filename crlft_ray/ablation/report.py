@@ -21,7 +21,7 @@ _MAPPED = 300
 _SIX_PLACES: Mapping[Group, Sequence[str]] = {
     "share": (CRLFT, NO_REWARD, ONLY_EXPERT, EVERYTHING),
     "weight": (CRLFT, NO_REWARD),
-    "mislabelled": (CRLFT, NO_REWARD),
+    "mislabelled": (CRLFT,),
 }
 """Rows of the six that are points of a further comparison, too."""
 

@@ -31,7 +31,7 @@ class RowResult:
     name: str
     group: Group
     against: str
-    """C-RLFT of the same world."""
+    """C-RLFT on the same conversations."""
     place: float | None
     paper: float | None
     learned_tokens: float

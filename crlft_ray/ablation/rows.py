@@ -30,7 +30,7 @@ class Row:
     group: Group = "six"
     """Which comparison it belongs to."""
     against: str = CRLFT
-    """The row of the same world that it is compared with."""
+    """The row that it is compared with: C-RLFT on the same conversations."""
     place: float | None = None
     """Where it stands on the axis of that comparison."""
     paper: float | None = None
@@ -71,22 +71,24 @@ SIX = (
     Row(ONLY_WEAK, {"weak": 1.0}, conditioned=False, paper=42.8),
 )
 
-_SHARES = (0.01, 0.02, 0.1, 0.2, 0.5)
-_WEIGHTS = (0.0, 0.01, 0.03, 0.3)
-_MISLABELLED = (0.1, 0.2, 0.4)
+# The six rows have a share of 5 %, weights of 0.1 and 1, and right tags.
+_SHARES = (0.01, 0.5)
+_WEIGHTS = (0.0, 0.3)
+_MISLABELLED = (0.1, 0.4)
 _TIMES = 3
 
 
 def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
-    """The paper's six rows, with `further` all; or the row that is called `named`, or else those whose names contain
-    it, and what they are compared with.
+    """The paper's six rows, with `further` all that are trained for as many steps; or the row that is called `named`,
+    or else those whose names contain it, and what they are compared with.
 
     Raises:
         UserError: no row has such a name.
     """
-    everything = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes(), *_longer())
+    as_long = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes())
     if not named:
-        return everything if further else SIX
+        return as_long if further else SIX
+    everything = (*as_long, *_longer())
     chosen = [row for row in everything if row.name == named] or [row for row in everything if named in row.name]
     if not chosen:
         names = "\n  ".join(row.name for row in everything)
@@ -117,12 +119,11 @@ def _by_weight() -> tuple[Row, ...]:
 
 
 def _by_mislabelled() -> tuple[Row, ...]:
-    rows: list[Row] = []
-    for share in _MISLABELLED:
-        world, against = {"mislabelled": share}, f"{CRLFT}, {share:.0%} mislabelled"
-        for name, weights in ((CRLFT, _CRLFT), (NO_REWARD, _EQUAL)):
-            rows.append(Row(f"{name}, {share:.0%} mislabelled", weights, True, world, "mislabelled", against, share))
-    return tuple(rows)
+    """The same conversations, some under the other source's tag, so compared with C-RLFT under the right ones."""
+    return tuple(
+        Row(f"{CRLFT}, {share:.0%} mislabelled", _CRLFT, world={"mislabelled": share}, group="mislabelled", place=share)
+        for share in _MISLABELLED
+    )
 
 
 def _by_classes() -> tuple[Row, ...]:
