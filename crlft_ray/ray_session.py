@@ -56,7 +56,8 @@ def _start_local(cpus: int | None) -> None:
     global _overcount, _own
     import ray
 
-    cores = os.cpu_count() or 1
+    # A batch system may have given this process some of the machine's cores alone.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpus = cpus or cores + max(2, cores // 4)
     _overcount, _own = max(0, cpus - cores), True
     # Its processes have this environment. Nobody takes this machine back, and it has few workers to ask.

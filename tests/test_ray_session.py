@@ -9,14 +9,17 @@ import sys
 import pytest
 
 LISTENERS = """
+import os
 import time
 import psutil
 from crlft_ray import tune, train, evaluate, prepare
 from crlft_ray.ray_session import connect
 
-connect(cpus=1)
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+connect()
 import ray
 
+print(ray.cluster_resources()["CPU"])
 ray.get(ray.remote(num_cpus=0)(lambda: time.sleep(1)).remote())
 session = ray._private.worker._global_node.get_session_dir_path()
 mine = {process.pid for process in psutil.Process().children(recursive=True)}
@@ -46,11 +49,12 @@ print(psutil.pid_exists(pid))
 
 
 @pytest.mark.slow
-def test_it_listens_on_loopback_only() -> None:
+def test_it_listens_on_loopback_only_and_counts_the_cores_it_may_use() -> None:
     """Whoever can reach Ray's ports can run code."""
     command = [sys.executable, "-c", LISTENERS]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    addresses = done.stdout.split()
+    cpus, *addresses = done.stdout.split()
+    assert float(cpus) == 1 + 2
     assert len(addresses) >= 4
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
