@@ -85,9 +85,10 @@ def _report(
     for name, rate in rates.items():
         print(f"{name}: {rate:,.0f} tokens/s")
     for name, rate in rates.items():
-        size, _, who = name.partition(", ")
+        input_size, _, who = name.partition(", ")
         if who == NAMES["openchat"]:
-            bars.append(Bar(f"{size}: ours / OpenChat", rates[f"{size}, {NAMES['2']}"] / rate, OPENCHAT_BAR))
+            ours_rate = rates[f"{input_size}, {NAMES['2']}"]
+            bars.append(Bar(f"{input_size}: ours / OpenChat", ours_rate / rate, OPENCHAT_BAR))
     more = {"runs": runs, "larger": larger, "gb": memory}
     report("prepare", "from conversations to shards", "tokens/s", speeds, bars, more)
 
