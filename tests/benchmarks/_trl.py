@@ -1,16 +1,13 @@
 """TRL's trainer on conversations that are tokens already; runs in the peers' environment.
 
-python _trl.py MODEL CONVERSATIONS.json bfd|wrapped|padded bf16|fp32 STEPS GLOBAL_BATCH_TOKENS PACK_TOKENS
-    [--checkpointing] [--memory]
-
 Prints the tokens/s of each step but the first as JSON; with --memory the most resident memory in GB.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -22,25 +19,41 @@ THREADS = 2
 
 def main() -> None:
     """Trains; padding does not count as tokens."""
-    model, rows_file, kind, precision, steps, batch_tokens, pack_tokens, *flags = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("conversations", type=Path, help="a JSON list of lists of ids")
+    parser.add_argument("kind", choices=["bfd", "wrapped", "padded"])
+    parser.add_argument("precision", choices=["bf16", "fp32", "autocast"], help="autocast: fp32 weights, bf16 products")
+    parser.add_argument("steps", type=int)
+    parser.add_argument("batch_tokens", type=int, help="of an optimizer step")
+    parser.add_argument("pack_tokens", type=int)
+    parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--each", type=int, help="packs or conversations of a micro-batch, by default 1 or 4")
+    parser.add_argument("--grouped", action="store_true", help="conversations of about one length together")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    arguments = parser.parse_args()
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     torch.set_num_threads(THREADS)
-    rows = json.loads(Path(rows_file).read_text())
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-    mean = sum(map(len, rows)) / len(rows)
-    # Padded: four conversations at a time.
-    each, tokens_each = (4, mean) if kind == "padded" else (1, int(pack_tokens))
-    accumulated = round(int(batch_tokens) / (each * tokens_each))
+    rows = json.loads(arguments.conversations.read_text())
+    packed = arguments.kind != "padded"
+    dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+    network = AutoModelForCausalLM.from_pretrained(
+        arguments.model, dtype=dtype, attn_implementation=arguments.attention
+    )
+    each = arguments.each or (1 if packed else 4)
+    tokens_each = arguments.pack_tokens if packed else sum(map(len, rows)) / len(rows)
     settings = SFTConfig(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, max_steps=int(steps), learning_rate=1e-5,
-        per_device_train_batch_size=each, gradient_accumulation_steps=accumulated, optim="adamw_torch_fused",
-        max_length=int(pack_tokens), packing=kind != "padded", packing_strategy=kind if kind != "padded" else "bfd",
-        gradient_checkpointing="--checkpointing" in flags,
+        output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=arguments.precision == "autocast",
+        max_steps=arguments.steps, learning_rate=1e-5, per_device_train_batch_size=each,
+        gradient_accumulation_steps=max(1, round(arguments.batch_tokens / (each * tokens_each))),
+        optim="adamw_torch_fused", max_length=arguments.pack_tokens, packing=packed,
+        packing_strategy=arguments.kind if packed else "bfd", gradient_checkpointing=arguments.checkpointing,
+        train_sampling_strategy="group_by_length" if arguments.grouped else "random",
         report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
     seen, ends = [0], []
@@ -53,7 +66,7 @@ def main() -> None:
         model=network,
         args=settings,
         train_dataset=datasets.Dataset.from_list([{"input_ids": row} for row in rows]),
-        processing_class=AutoTokenizer.from_pretrained(model),
+        processing_class=AutoTokenizer.from_pretrained(arguments.model),
         callbacks=[Timed()],
     )
     collate = trainer.data_collator
@@ -64,7 +77,7 @@ def main() -> None:
 
     trainer.data_collator = counted
     trainer.train()
-    if "--memory" in flags:
+    if arguments.memory:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
         return
     speeds = [(after - before) / (end - began) for (began, before), (end, after) in pairwise(ends)]
