@@ -1,30 +1,42 @@
 """AGIEval by log-likelihood: ours on two workers against lm-eval alone, in the same run on the same questions.
 
-    python tests/benchmarks/agieval.py --precision fp32                # 304 questions
-    python tests/benchmarks/agieval.py --precision bf16 --limit 1000   # all 2,546
+    python tests/benchmarks/agieval.py [--limit 40] [--rounds 1] [--precision bf16|fp32]
+    python tests/benchmarks/agieval.py --limit 1000     # all 2,546 questions
 
-Prints seconds, peak memory, on how many questions both chose the same letter, and how near a tie the others were.
+The tasks whose questions share passages (lsat-ar, lsat-rc, sat-en) and the others, each from an empty process with the
+model's loading and the workers' start, in turn; `--limit` takes about so many questions of each task, and of a passage
+all. Says, too, on how many questions both chose the same letter, and how near a tie the others were.
+Bars: lm-eval's seconds / ours ≥ 1.3 where passages are shared, ≥ 1 on all together; peak memory is for the record.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
+import sys
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from crlft_ray.evaluation.answers import Answer
-from crlft_ray.evaluation.asking.pool import Asked, ask_all
-from crlft_ray.evaluation.suites import Suite, load_suite
-from crlft_ray.evaluation.way import Way
-from crlft_ray.model.find import model_folder
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from crlft_ray.evaluation.answers import Answer  # noqa: E402
+from crlft_ray.evaluation.asking.pool import Asked, ask_all  # noqa: E402
+from crlft_ray.evaluation.suites import Question, Suite, load_suite  # noqa: E402
+from crlft_ray.evaluation.way import Way  # noqa: E402
+from crlft_ray.model.find import model_folder  # noqa: E402
+from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
 BATCH, CORES = 4, 2
+SHARED, OTHERS = "shared passages", "other tasks"
+SHARED_BAR, ALL_BAR = 1.3, 1.0
 
 
 def lm_eval_alone(model: str, rows: dict[str, list[dict[str, Any]]], precision: str, results: Any) -> None:
@@ -111,20 +123,27 @@ def run_ours(model: str, suite: Suite, precision: Any) -> tuple[list[Answer], fl
     return answers, time.perf_counter() - began, memory.finish()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--limit", type=int, default=38, help="questions per task; 1000 for all")
-    parser.add_argument("--precision", choices=["bf16", "fp32"])
-    options = parser.parse_args()
-    from crlft_ray.device import native_precision
-    from crlft_ray.ray_session import connect
+def parts_of(suite: Suite, limit: int) -> dict[str, Suite]:
+    """The tasks most of whose questions are on a passage with others, and the other tasks."""
+    tasks: dict[str, list[Question]] = {}
+    for question in suite.questions:
+        tasks.setdefault(question.task, []).append(question)
+    parts: dict[str, list[Question]] = {SHARED: [], OTHERS: []}
+    for questions in tasks.values():
+        # A question without one stands alone.
+        passages = [question.text.rpartition("Q: ")[0] or question.text for question in questions]
+        sizes = Counter(passages)
+        together = sum(size for size in sizes.values() if size > 1)
+        chosen: list[Question] = []
+        for passage in sizes:
+            if len(chosen) < limit:
+                chosen += [each for each, its in zip(questions, passages, strict=True) if its == passage]
+        parts[SHARED if 2 * together > len(questions) else OTHERS] += chosen
+    return {name: replace(suite, questions=tuple(questions)) for name, questions in parts.items()}
 
-    connect()
-    precision = options.precision or native_precision()
-    suite = load_suite("agieval", limit=options.limit)
-    ours, our_seconds, our_gb = run_ours(options.model, suite, precision)
-    theirs, their_seconds, their_gb = run_lm_eval(str(model_folder(options.model)), suite, precision)
+
+def compare(ours: list[Answer], theirs: dict[str, list[float]]) -> list[float]:
+    """Of each question that was answered by another letter, how far that letter was from a tie in ours."""
     others = []
     for answer in ours:
         values = theirs[f"{answer.task} {answer.question}"]
@@ -132,16 +151,46 @@ def main() -> None:
         if chosen != answer.chosen:
             mine = dict(zip(answer.letters, answer.loglikelihoods, strict=True))
             others.append(abs(mine[answer.chosen] - mine[chosen]))
-    same = 1 - len(others) / len(ours)
-    print(f"{len(ours)} questions, {options.model}, {precision}, no template, batch {BATCH}")
-    print(f"{'':20}{'seconds':>10}{'peak GB':>10}")
-    print(f"{'ours, 2 workers':20}{our_seconds:10.1f}{our_gb:10.2f}")
-    print(f"{'lm-eval, 2 threads':20}{their_seconds:10.1f}{their_gb:10.2f}")
-    print(f"{'ours / lm-eval':20}{our_seconds / their_seconds:10.2f}{our_gb / their_gb:10.2f}")
+    return others
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--limit", type=int, default=40, help="questions per task; 1000 for all")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--precision", choices=["bf16", "fp32"])
+    options = parser.parse_args()
+    from crlft_ray.device import native_precision
+    from crlft_ray.ray_session import connect
+
+    connect()
+    precision = options.precision or native_precision()
+    parts = parts_of(load_suite("agieval"), options.limit)
+    seconds: dict[str, list[float]] = {f"{who}, {part}": [] for part in parts for who in ("ours", "lm-eval")}
+    gb: dict[str, float] = dict.fromkeys(("ours", "lm-eval"), 0.0)
+    asked, others = 0, []
+    for _ in range(options.rounds):
+        for name, suite in parts.items():
+            ours, our_seconds, our_gb = run_ours(options.model, suite, precision)
+            theirs, their_seconds, their_gb = run_lm_eval(str(model_folder(options.model)), suite, precision)
+            seconds[f"ours, {name}"].append(our_seconds)
+            seconds[f"lm-eval, {name}"].append(their_seconds)
+            gb = {"ours": max(gb["ours"], our_gb), "lm-eval": max(gb["lm-eval"], their_gb)}
+            asked += len(ours)
+            others += compare(ours, theirs)
+    median = medians(seconds)
+    all_ours, all_theirs = (sum(median[f"{who}, {name}"] for name in parts) for who in ("ours", "lm-eval"))
+    bars = [
+        Bar("lm-eval / ours, shared passages", median[f"lm-eval, {SHARED}"] / median[f"ours, {SHARED}"], SHARED_BAR),
+        Bar("lm-eval / ours, all", all_theirs / all_ours, ALL_BAR),
+    ]
+    print(", ".join(f"{len(suite.questions)} questions of {name}" for name, suite in parts.items()))
+    print(f"peak GB: ours, 2 workers {gb['ours']:.2f}, lm-eval {gb['lm-eval']:.2f}")
     nearest = f"the {len(others)} others were {max(others, default=0.0):.4f} or less from a tie"
-    print(f"the same letter on {same:.2%}; {nearest}")
-    figures = {"seconds": [our_seconds, their_seconds], "gb": [our_gb, their_gb], "same": same, "others": others}
-    print(json.dumps({"questions": len(ours), "precision": precision, **figures}))
+    print(f"the same letter on {1 - len(others) / asked:.2%}; {nearest}")
+    title = f"AGIEval, {options.model}, {precision}, no template, batch {BATCH}"
+    report("agieval", title, "s", seconds, bars, {"gb": gb, "others": others})
 
 
 if __name__ == "__main__":
