@@ -2,12 +2,13 @@
 
     python tests/benchmarks/stream.py [--readers 1,2,4,8,32] [--packs 2000] [--runs 3]
 
-Chitchat shards (packs of 2,048 tokens), on this machine's disk and on an S3 store on this machine, listed over and over
-until an epoch has 1,000,000 packs. Each reader is a process that takes its rank's packs as fast as they come; all
-readers together take `--packs`. The first pack is timed from a start and from a step late in the epoch. MosaicML's
-streaming reads the same packs, written in its own format, in an environment of its own.
+Chitchat shards (packs of 2,048 tokens), on this machine's disk, there again as many small ones, and on an S3 store on
+this machine, listed over and over until an epoch has 1,000,000 packs. Each reader is a process that takes its rank's
+packs as fast as they come; all readers together take `--packs`. One reader alone goes on late in the epoch, as after a
+kill, and the first pack is timed from a start and from there. MosaicML's streaming reads the same packs, written in its
+own format, in an environment of its own.
 Bars: all readers together ≥ 20 × what training consumes here (`train.py`: about 600 tokens/s); the first pack < 3 s,
-also late in the epoch.
+also late in the epoch. What a training waits for its packs is in `overhead.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from crlft_ray.storage import Place  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
 
 EPOCH_PACKS = 1_000_000
+SMALL_SHARD = 128 << 10
+"""Bytes of the input that become a small shard."""
 PACKS_PER_STEP = 64
 TRAINED_PER_S = 600
 SPEED_BAR, FIRST_BAR_S = 20 * TRAINED_PER_S, 3.0
@@ -47,18 +50,22 @@ def main() -> None:
     arguments = parser.parse_args()
     speeds: dict[str, list[float]] = {}
     firsts: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as scratch, _stores(Path(scratch)) as (manifest, stores):
+    late = EPOCH_PACKS // PACKS_PER_STEP * 9 // 10
+    with tempfile.TemporaryDirectory() as scratch, _stores(Path(scratch)) as stores:
         for _ in range(arguments.runs):
-            for readers in map(int, arguments.readers.split(",")):
-                for name, folder in stores.items():
-                    tokens_per_s, waits = _read(folder, manifest, readers, arguments.packs // readers, 0)
-                    speeds.setdefault(f"{name}, {readers} reader(s)", []).append(tokens_per_s)
-                    print(f"{name}, {readers} reader(s): a wait in 100 is over {waits * 1e3:.1f} ms", flush=True)
-            for name, folder in stores.items():
-                late = EPOCH_PACKS // PACKS_PER_STEP * 9 // 10
+            for readers, when, step in (
+                *((int(readers), "", 0) for readers in arguments.readers.split(",")),
+                (1, ", late in the epoch", late),
+            ):
+                for name, (folder, manifest) in stores.items():
+                    tokens_per_s, waits = _read(folder, manifest, readers, arguments.packs // readers, step)
+                    row = f"{name}, {readers} reader(s){when}"
+                    speeds.setdefault(row, []).append(tokens_per_s)
+                    print(f"{row}: a wait in 100 is over {waits * 1e3:.1f} ms", flush=True)
+            for name, (folder, manifest) in stores.items():
                 for when, step in (("at the start", 0), ("late in the epoch", late)):
                     firsts.setdefault(f"{name}, {when}", []).append(_first(folder, manifest, step))
-            speeds.setdefault("MosaicML, disk, 1 reader", []).append(_mosaic(scratch, manifest, stores["disk"]))
+            speeds.setdefault("MosaicML, disk, 1 reader", []).append(_mosaic(scratch, *stores["disk"]))
     ours = {row: median for row, median in medians(speeds).items() if not row.startswith("MosaicML")}
     first = medians(firsts)
     bars = [Bar(f"{row}, tokens/s", median, SPEED_BAR) for row, median in ours.items()]
@@ -67,24 +74,30 @@ def main() -> None:
 
 
 @contextmanager
-def _stores(scratch: Path) -> Iterator[tuple[Manifest, dict[str, Place]]]:
-    """The manifest of a long epoch, and where its shards are."""
+def _stores(scratch: Path) -> Iterator[dict[str, tuple[Place, Manifest]]]:
+    """Where shards are, each with the manifest of a long epoch."""
     from crlft_ray.config import load_config
     from crlft_ray.ray_session import connect
-    from crlft_ray.shards.prepare import prepare
+    from crlft_ray.shards.prepare import DEFAULT_SIZES, prepare
     from tests.object_store import ObjectStore
 
     connect(cpus=64)
-    prepared = prepare(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={scratch}/run"]))
-    manifest = prepared.manifest
-    times = -(-EPOCH_PACKS // manifest.packs)
-    long = replace(manifest, packs=manifest.packs * times, shards=manifest.shards * times)
+    stores: dict[str, tuple[Place, Manifest]] = {}
+    for name, sizes in (("disk", DEFAULT_SIZES), ("disk, small shards", replace(DEFAULT_SIZES, bucket=SMALL_SHARD))):
+        config = load_config(ROOT / "jobs/configs/quickstart.yaml", [f"output={scratch}/{len(stores)}"])
+        prepared = prepare(config, sizes)
+        manifest = prepared.manifest
+        print(f"{name}: {len(manifest.shards)} shard(s), {manifest.packs} packs", flush=True)
+        times = -(-EPOCH_PACKS // manifest.packs)
+        long = replace(manifest, packs=manifest.packs * times, shards=manifest.shards * times)
+        stores[name] = Place.of(prepared.folder), long
     store = ObjectStore()
     try:
         remote = Place.of(store.uri("shards"))
         remote.make_folder()
-        remote.copy_from_local(Path(prepared.folder))
-        yield long, {"disk": Place.of(prepared.folder), "S3": remote}
+        folder, manifest = stores["disk"]
+        remote.copy_from_local(Path(folder.path))
+        yield {**stores, "S3": (remote, manifest)}
     finally:
         store.end()
 
@@ -132,7 +145,7 @@ def _first(folder: Place, manifest: Manifest, step: int) -> float:
     return float(taken[-1][0])
 
 
-def _mosaic(scratch: str, manifest: Manifest, folder: Place) -> float:
+def _mosaic(scratch: str, folder: Place, manifest: Manifest) -> float:
     from crlft_ray.shards.shard import pack_of
     from crlft_ray.shards.stream import PackReader
     from tests.benchmarks._peers import peer_python
