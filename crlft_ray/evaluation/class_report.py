@@ -13,7 +13,7 @@ import torch
 from crlft_ray.config.train import Precision
 from crlft_ray.conversations import Conversation
 from crlft_ray.device import native_precision, to_device
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 from crlft_ray.evaluation.heldout import (
     ConversationLosses,
     conversation_losses,
@@ -107,8 +107,7 @@ def load_tokenizer(model: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: the tokenizer of {model} cannot be loaded: {reason}") from None
+        raise UserError(f"model: the tokenizer of {model} cannot be loaded: {reason_of(error)}") from None
 
 
 def _check_same(model: str, tokenizer: ChatTokenizer, shards: Place) -> None:

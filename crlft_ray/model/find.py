@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crlft_ray.assets import asset_path, cache_folder
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 from crlft_ray.scratch import Scratch
 from crlft_ray.storage import Place
 
@@ -100,5 +100,6 @@ def _from_hub(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{model}: no folder, no fetched name, and the hub does not give it: {reason}") from None
+        raise UserError(
+            f"{model}: no folder, no fetched name, and the hub does not give it: {reason_of(error)}"
+        ) from None

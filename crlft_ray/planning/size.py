@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from crlft_ray.errors import UserError
+from crlft_ray.errors import UserError, reason_of
 from crlft_ray.model.load import DTYPES
 
 _ATTENTION = "crlft_plan"
@@ -64,8 +64,9 @@ def model_size(model_config: Any, precision: str, pack_tokens: int, context: int
             ).train()
             return meter.measure(model, pack_tokens)
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: its code does not run without data, so it cannot be planned: {reason}") from None
+        raise UserError(
+            f"model: its code does not run without data, so it cannot be planned: {reason_of(error)}"
+        ) from None
 
 
 class _Attention(torch.autograd.Function):
