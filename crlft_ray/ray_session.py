@@ -28,7 +28,6 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
         UserError: nobody answers at the address, the cluster has another Ray or Python version or asks for a token,
             or this machine is not part of it.
     """
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
@@ -49,7 +48,6 @@ def connect(cpus: int | None = None, address: str | None = None, *, warm_up: boo
             _start_local(cpus)
             if warm_up:
                 _warm_up()
-    quiet_ray_data()
 
 
 def _start_local(cpus: int | None) -> None:
@@ -147,13 +145,4 @@ def _warm_up() -> None:
 
 
 def _import_what_tasks_need() -> None:
-    import ray.data  # noqa: F401
-
     import crlft_ray.shards.tokenise  # noqa: F401
-
-
-def quiet_ray_data() -> None:
-    """Keeps Ray Data's announcements of every pipeline out of the way; its errors stay."""
-    import ray.data  # noqa: F401, its import sets the level that is changed here
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

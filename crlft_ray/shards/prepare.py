@@ -2,7 +2,7 @@
 
     pieces of the sources ──tokenise──▶ spills, sorted into buckets by content hash ──merge──▶ one shard a bucket
 
-Both arrows are Ray Data tasks; what lies between them is on storage, so that memory does not grow with the input.
+Both arrows are Ray tasks; what lies between them is on storage, so that memory does not grow with the input.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from crlft_ray.errors import UserError
-from crlft_ray.ray_session import quiet_ray_data
 from crlft_ray.shards.manifest import Manifest
 from crlft_ray.shards.order import Order
 from crlft_ray.shards.shard import Pack, pack_of, read_pack
@@ -58,7 +58,8 @@ def stream(
         return
     from ray.data import DataContext, ExecutionResources, TaskPoolStrategy, from_items
 
-    quiet_ray_data()
+    # Its import has set the level. Every pipeline is announced; errors stay.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
