@@ -11,7 +11,7 @@ from crlft_ray.model.load import add_tokens, load_model
 from crlft_ray.model.packed import PackedModel
 from crlft_ray.templates import ChatTokenizer
 from crlft_ray.training.operators import load_operators
-from crlft_ray.training.refusals import refusals_named
+from crlft_ray.training.refusals import check_settings, refusals_named
 from crlft_ray.training.schedule import parameter_groups
 
 
@@ -79,8 +79,7 @@ def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, u
     load_operators(["ShareMemCommBuilder"] * (not uses_gpu(config)) + ["CPUAdamBuilder"] * offload)
     deepspeed.init_distributed(dist_backend=None if uses_gpu(config) else "gloo")
     # It knows how many ranks there are now.
-    with refusals_named(config):
-        deepspeed.DeepSpeedConfig(settings)
+    check_settings(config, settings)
     # transformers partitions parameters while loading as long as this object lives.
     partitioning = HfDeepSpeedConfig(settings)
     model = load_model(model_path, config.train.precision)

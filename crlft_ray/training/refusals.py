@@ -4,10 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from crlft_ray.config import Config
 from crlft_ray.errors import UserError
+
+
+def check_settings(config: Config, settings: dict[str, Any]) -> None:
+    """Lets DeepSpeed read its settings, and finds the user's keys that it does not ask for.
+
+    Raises:
+        UserError: DeepSpeed does not take a value, or would leave out a key without a word.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    asked = _Asked(settings)
+    with refusals_named(config):
+        DeepSpeedConfig(asked)
+    for key in sorted(config.train.deepspeed.keys() - asked.keys_asked):
+        near = get_close_matches(key, asked.keys_asked, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"train.deepspeed.{key}: DeepSpeed has no such setting{meant}")
+
+
+class _Asked(dict[str, Any]):
+    """Settings that note which of them, and which others, are asked for."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.keys_asked: set[str] = set()
+
+    def __copy__(self) -> _Asked:
+        return self
+
+    def __contains__(self, key: object) -> bool:
+        self.keys_asked.add(str(key))
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from crlft_ray.config import Config, validate
 from crlft_ray.errors import UserError
 from crlft_ray.training.engine import deepspeed_config, import_deepspeed
-from crlft_ray.training.refusals import refusals_named
+from crlft_ray.training.refusals import check_settings, refusals_named
 from tests.synthetic import raw_config
 
 
@@ -26,8 +26,8 @@ def _config(deepspeed: dict[str, Any]) -> Config:
 
 
 def _read(config: Config) -> None:
-    with refusals_named(config):
-        import_deepspeed().DeepSpeedConfig(deepspeed_config(config))
+    import_deepspeed()
+    check_settings(config, deepspeed_config(config))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,11 @@ def _read(config: Config) -> None:
         ({"communication_data_type": "fp8"}, ["train.deepspeed: DeepSpeed does not take it: ValueError: ", "fp8"]),
         ({"communication_data_type": 8}, ["train.deepspeed: DeepSpeed does not take it: AttributeError: "]),
         ({"fp16": {"enabled": True}}, ["train.deepspeed: DeepSpeed does not take it: AssertionError: ", "fp16"]),
+        (
+            {"zero_optimisation": {"stage": 3}},
+            ["train.deepspeed.zero_optimisation: DeepSpeed has no such setting; did you mean zero_optimization?"],
+        ),
+        ({"learned": True}, ["train.deepspeed.learned: DeepSpeed has no such setting"]),
         ({"train_batch_size": 7}, ["train.deepspeed: DeepSpeed does not take it: AssertionError: ", "batch"]),
     ],
 )
@@ -66,7 +71,15 @@ def test_settings_that_it_does_not_take(settings: dict[str, Any], messages: list
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"zero_optimization": {"reduce_bucket_size": 5e7, "offload_optimizer": None}}]
+    "settings",
+    [
+        {},
+        {"zero_optimization": {"reduce_bucket_size": 5e7, "offload_optimizer": None}},
+        {"wall_clock_breakdown": True, "memory_breakdown": True, "dump_state": False, "steps_per_print": 5},
+        {"comms_logger": {"enabled": False}, "flops_profiler": {"enabled": False}, "aio": {}, "data_types": {}},
+        {"activation_checkpointing": {}, "tensorboard": {"enabled": False}, "compile": {}, "torch_autocast": {}},
+        {"communication_data_type": "fp32", "prescale_gradients": False, "checkpoint": {}, "timers": {}},
+    ],
 )
 def test_settings_that_it_takes(settings: dict[str, Any]) -> None:
     _read(_config(settings))
