@@ -28,7 +28,8 @@ class PackReader:
     """Reads packs by their number over all shards of a folder."""
 
     def __init__(self, folder: Place, manifest: Manifest) -> None:
-        self._shards = [(folder / shard.file, shard.sha256) for shard in manifest.shards]
+        # Plain texts: a reader goes to every task, and there may be a hundred thousand shards.
+        self._folder, self._shards = folder, [(shard.file, shard.sha256) for shard in manifest.shards]
         self._ends = np.cumsum([shard.packs for shard in manifest.shards]).tolist()
 
     def __call__(self, number: int) -> pa.RecordBatch:
@@ -39,7 +40,8 @@ class PackReader:
         """
         shard = bisect.bisect_right(self._ends, number)
         begin = self._ends[shard - 1] if shard else 0
-        return read_pack(*self._shards[shard], number - begin)
+        file, sha256 = self._shards[shard]
+        return read_pack(self._folder / file, sha256, number - begin)
 
 
 def stream(
