@@ -11,7 +11,7 @@ Sequences of about one length are done together, in blocks of queries: block b s
                x x x x x x
 
 Shapes: T tokens of the pack, N query heads, K key heads, H head size; S sequences of a group, L tokens of the longest;
-R = S·K rows of a product, each with the queries of the N / K heads that share its keys.
+R = S·K rows of a product, each with the queries of the G = N / K heads that share its keys; X either of N and K.
 """
 
 from __future__ import annotations
@@ -33,20 +33,6 @@ class Group:
     """int64: where in the pack each token is; beyond a sequence's end its first token again."""
     real_SL: torch.Tensor
     """bool: whether it is a token of the sequence."""
-
-    def rows(self, whole_TXH: torch.Tensor, keys: int) -> torch.Tensor:
-        """[R, X / K, L, H] of heads X."""
-        _, heads, size = whole_TXH.shape
-        sequences, longest = self.tokens_SL.shape
-        picked = whole_TXH[self.tokens_SL].view(sequences, longest, keys, heads // keys, size)
-        return picked.permute(0, 2, 3, 1, 4).reshape(sequences * keys, heads // keys, longest, size)
-
-    def put(self, rows_RGLH: torch.Tensor, into_TXH: torch.Tensor) -> None:
-        """The way back."""
-        _, shared, longest, size = rows_RGLH.shape
-        sequences = len(self.tokens_SL)
-        by_token = rows_RGLH.view(sequences, -1, shared, longest, size).permute(0, 3, 1, 2, 4)
-        into_TXH[self.tokens_SL[self.real_SL]] = by_token.reshape(sequences, longest, -1, size)[self.real_SL]
 
 
 @lru_cache(maxsize=16)
@@ -71,6 +57,38 @@ def groups(lengths: tuple[int, ...]) -> tuple[Group, ...]:
     return tuple(made)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Which of the T·X vectors of a pack stand where in a group's [R, X / K, L], and the way back.
+
+    By these a group's vectors are copied once, in whole rows of H; by token and head it took two copies and masks.
+    """
+
+    taken: tuple[torch.Tensor, ...]
+    """Of each group, int64 [R · X / K · L]."""
+    padding: tuple[torch.Tensor, ...]
+    """Of each group, int64: places that are beyond a sequence's end."""
+    back: torch.Tensor
+    """int64 [T·X]: the place of each vector among those of all groups."""
+
+
+@lru_cache(maxsize=32)
+def rows(lengths: tuple[int, ...], heads: int, keys: int) -> Rows:
+    """For X = `heads`; every layer of a micro-batch asks for the same."""
+    head_KGL = torch.arange(heads).view(keys, heads // keys, 1)
+    back, end = torch.empty(sum(lengths) * heads, dtype=torch.int64), 0
+    taken, padding = [], []
+    for group in groups(lengths):
+        rows_SKGL = group.tokens_SL[:, None, None] * heads + head_KGL
+        real_SKGL = group.real_SL[:, None, None].expand_as(rows_SKGL)
+        taken.append(rows_SKGL.flatten())
+        padding.append(torch.nonzero(~real_SKGL.flatten())[:, 0])
+        places = torch.arange(end, end + rows_SKGL.numel()).view_as(rows_SKGL)
+        back[rows_SKGL[real_SKGL]] = places[real_SKGL]
+        end += rows_SKGL.numel()
+    return Rows(tuple(taken), tuple(padding), back)
+
+
 class BlockedAttention(torch.autograd.Function):
     """Attention within the sequences of a pack."""
 
@@ -84,46 +102,63 @@ class BlockedAttention(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         """[T, N, H], in the dtype of `q_TNH`."""
-        keys, scaled_TNH = k_TKH.shape[1], q_TNH * scale
-        out_TNH = q_TNH.new_empty(*q_TNH.shape[:2], v_TKH.shape[2])
-        for group in groups(lengths):
-            q_RGLH = group.rows(scaled_TNH, keys)
-            k_RLH, v_RLH = group.rows(k_TKH, keys)[:, 0], group.rows(v_TKH, keys)[:, 0]
-            parts = []
+        by_query, by_key = rows(lengths, q_TNH.shape[1], k_TKH.shape[1]), rows(lengths, k_TKH.shape[1], k_TKH.shape[1])
+        scaled_TNH = q_TNH * scale
+        parts = []
+        for number, group in enumerate(groups(lengths)):
+            sizes = (len(group.tokens_SL) * k_TKH.shape[1], -1, group.tokens_SL.shape[1])
+            q_RGLH = _take(scaled_TNH, by_query.taken[number], sizes)
+            k_RLH, v_RLH = (_take(whole, by_key.taken[number], sizes)[:, 0] for whole in (k_TKH, v_TKH))
+            out_RGLH = q_RGLH.new_empty(*q_RGLH.shape[:3], v_RLH.shape[2])
             for begin, end in _blocks(q_RGLH.shape[2]):
                 p_RQE = _probabilities(q_RGLH[:, :, begin:end], k_RLH[:, :end], begin)
-                parts.append(torch.bmm(p_RQE, v_RLH[:, :end]).view(len(k_RLH), -1, end - begin, v_RLH.shape[2]))
-            group.put(torch.cat(parts, 2), out_TNH)
+                out_RQH = torch.bmm(p_RQE, v_RLH[:, :end])
+                out_RGLH[:, :, begin:end] = out_RQH.view(len(k_RLH), -1, end - begin, v_RLH.shape[2])
+            parts.append(out_RGLH.view(-1, v_RLH.shape[2]))
         ctx.lengths, ctx.scale = lengths, scale
         # Probabilities are computed again: kept, they would be the most that a layer keeps.
         ctx.save_for_backward(q_TNH, k_TKH, v_TKH)
-        return out_TNH
+        return _put(parts, by_query.back, q_TNH)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of queries, keys and values."""
         q_TNH, k_TKH, v_TKH = ctx.saved_tensors
-        keys, scaled_TNH = k_TKH.shape[1], q_TNH * ctx.scale
-        found = tuple(torch.empty_like(whole) for whole in (q_TNH, k_TKH, v_TKH))
-        for group in groups(ctx.lengths):
-            q_RGLH, g_RGLH = group.rows(scaled_TNH, keys), group.rows(grads[0], keys)
-            k_RLH, v_RLH = group.rows(k_TKH, keys)[:, 0], group.rows(v_TKH, keys)[:, 0]
-            # The padding's output is nobody's; what it gathered here belongs to the first token.
-            real_RL = group.real_SL.repeat_interleave(keys, 0)
-            g_RGLH = g_RGLH * real_RL[:, None, :, None]
-            dq_parts, dk_RLH, dv_RLH = [], torch.zeros_like(k_RLH), torch.zeros_like(v_RLH)
+        keys, lengths = k_TKH.shape[1], ctx.lengths
+        by_query, by_key = rows(lengths, q_TNH.shape[1], keys), rows(lengths, keys, keys)
+        scaled_TNH = q_TNH * ctx.scale
+        dq, dk, dv = [], [], []
+        for number, group in enumerate(groups(lengths)):
+            sizes = (len(group.tokens_SL) * keys, -1, group.tokens_SL.shape[1])
+            q_RGLH, g_RGLH = (_take(whole, by_query.taken[number], sizes) for whole in (scaled_TNH, grads[0]))
+            k_RLH, v_RLH = (_take(whole, by_key.taken[number], sizes)[:, 0] for whole in (k_TKH, v_TKH))
+            # The padding's output is nobody's.
+            g_RGLH.view(-1, g_RGLH.shape[3]).index_fill_(0, by_query.padding[number], 0)
+            dq_RGLH, dk_RLH, dv_RLH = torch.empty_like(q_RGLH), torch.zeros_like(k_RLH), torch.zeros_like(v_RLH)
             for begin, end in _blocks(q_RGLH.shape[2]):
                 p_RQE = _probabilities(q_RGLH[:, :, begin:end], k_RLH[:, :end], begin)
                 g_RQH = g_RGLH[:, :, begin:end].flatten(1, 2)
                 dp_RQE = torch.bmm(g_RQH, v_RLH[:, :end].transpose(1, 2))
                 ds_RQE = torch._softmax_backward_data(dp_RQE, p_RQE, -1, p_RQE.dtype)
-                dq_parts.append(torch.bmm(ds_RQE, k_RLH[:, :end]).view(len(k_RLH), -1, end - begin, k_RLH.shape[2]))
+                dq_RQH = torch.bmm(ds_RQE, k_RLH[:, :end])
+                dq_RGLH[:, :, begin:end] = dq_RQH.view(len(k_RLH), -1, end - begin, k_RLH.shape[2])
                 dk_RLH[:, :end] += torch.bmm(ds_RQE.transpose(1, 2), q_RGLH[:, :, begin:end].flatten(1, 2))
                 dv_RLH[:, :end] += torch.bmm(p_RQE.transpose(1, 2), g_RQH)
-            group.put(torch.cat(dq_parts, 2) * ctx.scale, found[0])
-            group.put(dk_RLH[:, None], found[1])
-            group.put(dv_RLH[:, None], found[2])
-        return (*found, None, None)
+            for found, part in ((dq, dq_RGLH), (dk, dk_RLH), (dv, dv_RLH)):
+                found.append(part.view(-1, part.shape[-1]))
+        dq_TNH = _put(dq, by_query.back, q_TNH).mul_(ctx.scale)
+        return dq_TNH, _put(dk, by_key.back, k_TKH), _put(dv, by_key.back, v_TKH), None, None
+
+
+def _take(whole_TXH: torch.Tensor, taken: torch.Tensor, sizes: tuple[int, int, int]) -> torch.Tensor:
+    """[R, X / K, L, H] of one group; `sizes` are the first three."""
+    return whole_TXH.reshape(-1, whole_TXH.shape[2]).index_select(0, taken).view(*sizes, whole_TXH.shape[2])
+
+
+def _put(parts: list[torch.Tensor], back: torch.Tensor, like_TXH: torch.Tensor) -> torch.Tensor:
+    """The way back from the rows of all groups, [T, X, H]."""
+    whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return whole.index_select(0, back).view(*like_TXH.shape[:2], whole.shape[1])
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
