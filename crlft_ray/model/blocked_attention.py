@@ -127,7 +127,7 @@ class BlockedAttention(torch.autograd.Function):
         keys, lengths = k_TKH.shape[1], ctx.lengths
         by_query, by_key = rows(lengths, q_TNH.shape[1], keys), rows(lengths, keys, keys)
         scaled_TNH = q_TNH * ctx.scale
-        dq, dk, dv = [], [], []
+        parts: tuple[list[torch.Tensor], ...] = ([], [], [])
         for number, group in enumerate(groups(lengths)):
             sizes = (len(group.tokens_SL) * keys, -1, group.tokens_SL.shape[1])
             q_RGLH, g_RGLH = (_take(whole, by_query.taken[number], sizes) for whole in (scaled_TNH, grads[0]))
@@ -144,10 +144,11 @@ class BlockedAttention(torch.autograd.Function):
                 dq_RGLH[:, :, begin:end] = dq_RQH.view(len(k_RLH), -1, end - begin, k_RLH.shape[2])
                 dk_RLH[:, :end] += torch.bmm(ds_RQE.transpose(1, 2), q_RGLH[:, :, begin:end].flatten(1, 2))
                 dv_RLH[:, :end] += torch.bmm(p_RQE.transpose(1, 2), g_RQH)
-            for found, part in ((dq, dq_RGLH), (dk, dk_RLH), (dv, dv_RLH)):
-                found.append(part.view(-1, part.shape[-1]))
-        dq_TNH = _put(dq, by_query.back, q_TNH).mul_(ctx.scale)
-        return dq_TNH, _put(dk, by_key.back, k_TKH), _put(dv, by_key.back, v_TKH), None, None
+            for of_all, of_group in zip(parts, (dq_RGLH, dk_RLH, dv_RLH), strict=True):
+                of_all.append(of_group.view(-1, of_group.shape[-1]))
+        backs = (by_query.back, by_key.back, by_key.back)
+        dq_TNH, dk_TKH, dv_TKH = map(_put, parts, backs, (q_TNH, k_TKH, v_TKH))
+        return dq_TNH.mul_(ctx.scale), dk_TKH, dv_TKH, None, None
 
 
 def _take(whole_TXH: torch.Tensor, taken: torch.Tensor, sizes: tuple[int, int, int]) -> torch.Tensor:
