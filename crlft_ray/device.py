@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -84,10 +86,24 @@ def worker_environment(config: Config) -> dict[str, str]:
     # torch's own deprecations, which DeepSpeed causes at every collective.
     environment = {"PYTHONWARNINGS": "ignore::FutureWarning"}
     if not uses_gpu(config):
-        # ZeRO-3 makes gathered parameters and gradients anew in every micro-batch: glibc keeps their memory, which is
-        # else given back to the kernel and zeroed again, page by page (4 % of a small model's step, 9 % more memory).
-        environment["GLIBC_TUNABLES"] = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000"
+        environment |= _allocator()
     return environment
+
+
+def _allocator() -> dict[str, str]:
+    """Gives a process jemalloc, which Ray brings along, in place of glibc's allocator.
+
+    Gathered parameters, gradients and activations are made anew in every micro-batch. Between what a pack keeps of each
+    layer glibc leaves holes into which the next layer's do not fit, so that a worker grows with every layer; torch's
+    guide for CPUs names jemalloc for that. Freed memory is kept, else the kernel zeroes it again page by page. A node
+    without the file uses its own allocator; on ARM the library may have been built for pages of another size.
+    """
+    import ray
+
+    library = Path(ray.__file__).with_name("core") / "libjemalloc.so"
+    if os.environ.get("LD_PRELOAD") or platform.machine() != "x86_64" or not library.exists():
+        return {}
+    return {"LD_PRELOAD": str(library), "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 
 
 def prepare_process(config: Config) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 MAX_SHARD_BYTES = 4 << 30
+_ALL_ARENAS_PURGE = b"arena.4096.purge"
+"""jemalloc's, whose `MALLCTL_ARENAS_ALL` is 4096."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ def write_weights(model: torch.nn.Module, folder: Path | None, max_shard_bytes: 
 
 
 def _give_back_freed_memory() -> None:
-    """glibc keeps what was freed; gathering would pile up half a model of it beside what training had left."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
+    """Allocators keep what was freed; gathering would pile up half a model of it beside what training had left."""
+    library = ctypes.CDLL(None)
+    if purge := getattr(library, "mallctl", None):
+        purge(_ALL_ARENAS_PURGE, None, None, None, ctypes.c_size_t(0))
+    elif trim := getattr(library, "malloc_trim", None):
         trim(0)
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from crlft_ray.config import validate
+from crlft_ray.device import worker_environment
 from tests.export.partitioned import export_and_die, measure_writing, write_large_model
+from tests.synthetic import raw_config
 from tests.training.gradients import write_model
 from tests.training.ranks import run_ranks
 
@@ -18,12 +21,18 @@ SHARD_BYTES = 16 << 20
 LARGEST_PARAMETER = 4000 * 512 * 4
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[int]]:
+@pytest.fixture(scope="module", params=["the workers' allocator", "the system's"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[int]]:
     """The source, the written folder, and by how much each rank grew."""
     folder = tmp_path_factory.mktemp("large")
     source, target = write_large_model(folder / "source"), folder / "target"
-    run_ranks(2, folder, measure_writing, str(source), str(target), SHARD_BYTES, str(folder / "grown"))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "the workers' allocator":
+            environment = worker_environment(validate(raw_config(str(source), "unused", "unused"), "test"))
+            assert "jemalloc" in environment["LD_PRELOAD"]
+            for name, value in environment.items():
+                patch.setenv(name, value)
+        run_ranks(2, folder, measure_writing, str(source), str(target), SHARD_BYTES, str(folder / "grown"))
     for name in ("config.json", "generation_config.json"):
         (target / name).write_bytes((source / name).read_bytes())
     return source, target, [json.loads((folder / f"grown.{rank}").read_text()) for rank in range(2)]
