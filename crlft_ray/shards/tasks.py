@@ -26,7 +26,6 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
         # Not worth starting processes.
         return [task(*item, **arguments) for item in items]
     import ray
-    from ray.exceptions import RayError, RayTaskError
 
     from crlft_ray.ray_session import task_slots
 
@@ -35,27 +34,38 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
     waiting, running = iter(enumerate(items)), dict[Any, int]()
     results: list[Any] = [None] * len(items)
     failures: dict[int, Exception] = {}
-    while True:
-        # One more than run at full speed, so that none of these waits for the driver; a cluster may grow meanwhile.
-        at_once = 1 + max(1, int(task_slots() / max(num_cpus, 1)))
-        for number, item in islice(waiting, 0 if failures else max(0, at_once - len(running))):
-            running[call.remote(item, shared)] = number
-        if not running:
-            break
-        (done, *_), _ = ray.wait(list(running))
-        number = running.pop(done)
-        try:
-            results[number] = ray.get(done)
-        except RayTaskError:
-            raise
-        except RayError as error:
-            reason = reason_of(error)
-            raise TrainingFailed(f"part {number + 1} of {len(items)}: a process on it ended: {reason}") from error
-        if isinstance(results[number], UserError | OSError):
-            failures[number] = results[number]
+    try:
+        while True:
+            # One more than run at full speed, so that none of these waits for the driver; a cluster may grow meanwhile.
+            at_once = 1 + max(1, int(task_slots() / max(num_cpus, 1)))
+            for number, item in islice(waiting, 0 if failures else max(0, at_once - len(running))):
+                running[call.remote(item, shared)] = number
+            if not running:
+                break
+            (done, *_), _ = ray.wait(list(running))
+            number = running.pop(done)
+            results[number] = _result(done, f"part {number + 1} of {len(items)}")
+            if isinstance(results[number], UserError | OSError):
+                failures[number] = results[number]
+    finally:
+        # Whoever stopped waiting removes what they write to.
+        for left in running:
+            ray.cancel(left)
     if failures:
         raise failures[min(failures)]
     return results
+
+
+def _result(done: Any, part: str) -> Any:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        return ray.get(done)
+    except RayTaskError:
+        raise
+    except RayError as error:
+        raise TrainingFailed(f"{part}: a process on it ended: {reason_of(error)}") from error
 
 
 def _call(item: Sequence[Any], shared: tuple[Callable[..., Any], dict[str, Any]]) -> Any:
