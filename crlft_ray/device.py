@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 from threading import Thread
@@ -101,7 +102,9 @@ def _allocator() -> dict[str, str]:
     import ray
 
     library = Path(ray.__file__).with_name("core") / "libjemalloc.so"
-    if os.environ.get("LD_PRELOAD") or platform.machine() != "x86_64" or not library.exists():
+    theirs = os.environ.get("LD_PRELOAD", "") not in ("", str(library))
+    # Its path ends at a space or colon.
+    if theirs or re.search(r"[\s:]", str(library)) or platform.machine() != "x86_64" or not library.exists():
         return {}
     return {"LD_PRELOAD": str(library), "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 

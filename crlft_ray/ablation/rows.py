@@ -78,6 +78,11 @@ _MISLABELLED = (0.1, 0.4)
 _TIMES = 3
 
 
+def all_rows() -> tuple[Row, ...]:
+    """Every row there is."""
+    return (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes(), *_longer())
+
+
 def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
     """The paper's six rows, with `further` all that are trained for as many steps; or the row that is called `named`,
     or else those whose names contain it, and what they are compared with.
@@ -85,10 +90,9 @@ def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
     Raises:
         UserError: no row has such a name.
     """
-    as_long = (*SIX, *_by_share(), *_by_weight(), *_by_mislabelled(), *_by_classes())
     if not named:
-        return as_long if further else SIX
-    everything = (*as_long, *_longer())
+        return tuple(row for row in all_rows() if row.times == 1) if further else SIX
+    everything = all_rows()
     chosen = [row for row in everything if row.name == named] or [row for row in everything if named in row.name]
     if not chosen:
         names = "\n  ".join(row.name for row in everything)

@@ -14,7 +14,7 @@ import numpy as np
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.results import Ablation, results_of
-from crlft_ray.ablation.rows import Row, rows_of
+from crlft_ray.ablation.rows import Row, all_rows, rows_of
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
 from crlft_ray.ablation.trial import Arena, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
@@ -100,6 +100,8 @@ def _check_all_asked(folder: Path, rows: Mapping[str, Row], seeds: int) -> None:
     """A folder can be asked for more rows and seeds than it has, not for fewer."""
     for log in _journal(folder).trials().values():
         row, seed = log.values["row"], log.values["seed"]
+        if row not in {*rows, *(each.name for each in all_rows())}:
+            raise UserError(f"output: {folder} has '{row}', which is no row any more; choose another output")
         if row not in rows or seed >= seeds:
             raise UserError(
                 f"output: {folder} also has '{row}' with seed {seed}; ask for at least the rows and seeds that it has, "

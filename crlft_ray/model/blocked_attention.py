@@ -72,7 +72,7 @@ class Rows:
     """int64 [T·X]: the place of each vector among those of all groups."""
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)
 def rows(lengths: tuple[int, ...], heads: int, keys: int) -> Rows:
     """For X = `heads`; every layer of a micro-batch asks for the same."""
     head_KGL = torch.arange(heads).view(keys, heads // keys, 1)

@@ -12,6 +12,8 @@ from typing import Any
 
 from crlft_ray.errors import TrainingFailed, UserError, reason_of
 
+_CANCELLED_S = 10.0
+
 
 def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float = 1, **arguments: Any) -> list[Any]:
     """Runs `task(*item, **arguments)` for every item, each as a task of its own; results in the order of the items.
@@ -29,7 +31,8 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
 
     from crlft_ray.ray_session import task_slots
 
-    call = ray.remote(num_cpus=num_cpus)(_call)
+    # Tasks that ask for no CPU would all run on the driver's node, and those of a trial within its bundle.
+    call = ray.remote(num_cpus=num_cpus, scheduling_strategy="SPREAD")(_call)
     shared = ray.put((task, arguments))
     waiting, running = iter(enumerate(items)), dict[Any, int]()
     results: list[Any] = [None] * len(items)
@@ -51,6 +54,8 @@ def run_tasks(task: Callable[..., Any], items: Sequence[Any], *, num_cpus: float
         # Whoever stopped waiting removes what they write to.
         for left in running:
             ray.cancel(left)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=_CANCELLED_S)
     if failures:
         raise failures[min(failures)]
     return results

@@ -20,6 +20,8 @@ def check_settings(config: Config, settings: dict[str, Any]) -> None:
     from deepspeed.runtime.config import DeepSpeedConfig
 
     asked = _Asked(settings)
+    # Read where the engine is made.
+    asked.keys_asked |= {"data_parallel_size", "sequence_parallel_size"}
     with refusals_named(config):
         DeepSpeedConfig(asked)
     for key in sorted(config.train.deepspeed.keys() - asked.keys_asked):

@@ -12,8 +12,9 @@ from crlft_ray.ablation.model import Size
 from crlft_ray.ablation.results import Ablation
 from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, SIX, rows_of
 from crlft_ray.ablation.scale import Scale
-from crlft_ray.ablation.study import run_ablation
+from crlft_ray.ablation.study import _check_all_asked, run_ablation
 from crlft_ray.errors import UserError
+from crlft_ray.tuning.journal import Journal
 
 ROWS = tuple(row for row in SIX if row.name in (CRLFT, EVERYTHING))
 SCALE = Scale(
@@ -48,6 +49,13 @@ def test_rows_by_name_come_with_what_they_are_compared_with() -> None:
     ]  # fmt: skip
     with pytest.raises(UserError, match="no row's name contains 'reword'; the rows are\n  C-RLFT"):
         rows_of(named="reword")
+
+
+def test_a_folder_with_a_row_that_is_no_more_is_refused(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "tracking" / "study" / "trials.jsonl")
+    journal.started("000", {"seed": 0, "row": "C-RLFT, 2% expert"})
+    with pytest.raises(UserError, match=r"has 'C-RLFT, 2% expert', which is no row any more; choose another output"):
+        _check_all_asked(tmp_path, {row.name: row for row in SIX}, 1)
 
 
 @pytest.fixture(scope="module")

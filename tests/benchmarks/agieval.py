@@ -57,7 +57,6 @@ def lm_eval_alone(model: str, rows: dict[str, list[dict[str, Any]]], precision: 
         "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "text", "doc_to_target": "gold",
         "doc_to_choice": "letters", "target_delimiter": " ", "num_fewshot": 0, "metric_list": [{"metric": "acc"}],
     }  # fmt: skip
-    began = time.perf_counter()
     dtype = {"bf16": "bfloat16", "fp32": "float32"}[precision]
     language_model = HFLM(pretrained=model, dtype=dtype, batch_size=BATCH, device="cpu", softmax_dtype="float32")
     tasks = {name: Task(config={"task": name, **config}) for name in rows}
@@ -69,7 +68,7 @@ def lm_eval_alone(model: str, rows: dict[str, list[dict[str, Any]]], precision: 
         for sample in report["samples"][name]
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    results.put((found, time.perf_counter() - began, peak))
+    results.put((found, peak))
 
 
 def run_lm_eval(model: str, suite: Suite, precision: str) -> tuple[dict[str, list[float]], float, float]:
@@ -82,10 +81,12 @@ def run_lm_eval(model: str, suite: Suite, precision: str) -> tuple[dict[str, lis
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=lm_eval_alone, args=(model, rows, precision, results))
+    began = time.perf_counter()
     process.start()
-    found: tuple[dict[str, list[float]], float, float] = results.get()
+    found, peak = results.get()
+    seconds = time.perf_counter() - began
     process.join()
-    return found
+    return found, seconds, peak
 
 
 class WorkersMemory(threading.Thread):

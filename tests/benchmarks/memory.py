@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from crlft_ray.config import Config  # noqa: E402
+from crlft_ray.device import worker_environment  # noqa: E402
 from tests.benchmarks import _learn  # noqa: E402
 from tests.benchmarks._peers import peer_python  # noqa: E402
 from tests.benchmarks._report import Bar, medians, report  # noqa: E402
@@ -134,7 +136,11 @@ def _measure(case: Case, scratch: str, number: int) -> float:
         script, size = str(Path(__file__).with_name("_trl.py")), str(case.pack_tokens)
         command = [str(peer_python()), script, str(model_path(run)), f"{data}/rows.json", "bfd", run.train.precision]
         command += [str(STEPS), size, size, *(["--checkpointing"] * case.checkpointed), "--memory"]
-    done = subprocess.run(command, cwd=ROOT, check=True, timeout=1800, stdout=subprocess.PIPE, text=True)
+    # What Ray gives our workers is given to TRL.
+    environment = os.environ | (worker_environment(_config(case, str(output))) if case.who == "TRL" else {})
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, timeout=1800, stdout=subprocess.PIPE, text=True
+    )
     return float(done.stdout.splitlines()[-1])
 
 

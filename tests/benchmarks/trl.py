@@ -3,9 +3,9 @@
     python tests/benchmarks/trl.py [--steps 2] [--rounds 2] [--only …]
 
 SmolLM2-135M on chitchat conversations, packs of 2,048 tokens, 8,192 tokens a step, two threads: packed both ways and
-padded, each with other attention, precision or micro-batches than the first of its kind. TRL's attention over packs
-needs a GPU to keep conversations apart; here a token sees all that stand before it in the pack. Its padding-free
-batches and Liger's kernels need one, too.
+padded, each with other attention, precision or micro-batches than the first of its kind. Conversations that are packed
+by `bfd` are kept apart by a mask over the whole pack, those of `wrapped` are not. Padding-free batches and Liger's
+kernels need a GPU. CPUs without bf16 units take the fp32 settings for the others.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ SETTINGS = {
 def main() -> None:
     """Prepares once, then takes all settings in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="of which the first is not timed")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", default="", help="settings whose names contain this")
     arguments = parser.parse_args()
+    if arguments.steps < 2:
+        parser.error("--steps: at least 2")
     from crlft_ray.device import with_precision, worker_environment
     from crlft_ray.shards.prepare import model_path
     from tests.benchmarks._peers import peer_python
@@ -60,6 +62,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, speeds in found.items():
                 kind, precision, *flags = SETTINGS[name]
+                precision = run.train.precision if precision == "bf16" else precision
                 done = subprocess.run(
                     [*command, f"{scratch}/rows.json", kind, precision, *figures, *flags],
                     # What Ray gives our workers is given to all.
@@ -68,6 +71,11 @@ def main() -> None:
                 )  # fmt: skip
                 speeds += json.loads(done.stdout.splitlines()[-1])
                 print(f"{name}: {speeds[-1]:.0f} tokens/s", flush=True)
+            _report(found)
+
+
+def _report(found: dict[str, list[float]]) -> None:
+    """After every round: what was measured must not be lost with what comes later."""
     median = medians(found)
     for kind in ("packed", "padded"):
         if names := [name for name in median if name.startswith(kind)]:
