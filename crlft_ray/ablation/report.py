@@ -27,7 +27,7 @@ _SIX_PLACES: Mapping[Group, Sequence[str]] = {
 
 
 def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
-    """Writes report.html; returns it with ablation.json."""
+    """Writes report.html, or that of another split; returns it with the JSON file beside it."""
     six = [row for row in ablation.rows if row.group == "six"]
     with_wrong = [row for row in ablation.all_rows() if row.group == "six"]
     apart, maps = _maps(arena) if {CRLFT, EVERYTHING} <= arena.rows.keys() else ({}, None)
@@ -43,10 +43,11 @@ def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
         maps=picture(maps) if maps else None,
         apart=apart,
     )
-    report, part = folder / "report.html", folder / "report.html.part"
+    report = Path(ablation.report)
+    part = report.with_name(f"{report.name}.part")
     part.write_text(page, encoding="utf-8")
     part.replace(report)
-    return [report, folder / "ablation.json"]
+    return [report, folder / f"ablation{arena.suffix}.json"]
 
 
 def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:

@@ -55,6 +55,8 @@ class Ablation:
     scale: Scale
     seconds_per_row: float
     output: str
+    report: str
+    """File with the tables and plots."""
     mlflow_run_id: str | None
 
     def all_rows(self) -> list[RowResult]:
@@ -67,7 +69,7 @@ class Ablation:
 
 
 def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> Ablation:
-    """Compares all rows, and writes ablation.json.
+    """Compares all rows, and writes ablation.json, or that of another split.
 
     Args:
         seconds: of a row, on average.
@@ -100,11 +102,13 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
         scale=arena.scale,
         seconds_per_row=seconds,
         output=str(arena.folder),
+        report=str(arena.folder / f"report{arena.suffix}.html"),
         mlflow_run_id=run_id,
     )
-    part = arena.folder / "ablation.json.part"
+    file = arena.folder / f"ablation{arena.suffix}.json"
+    part = file.with_name(f"{file.name}.part")
     part.write_text(json.dumps(ablation.to_dict(), indent=1) + "\n", encoding="utf-8")
-    part.replace(arena.folder / "ablation.json")
+    part.replace(file)
     return ablation
 
 

@@ -16,7 +16,7 @@ from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.results import Ablation, results_of
 from crlft_ray.ablation.rows import Row, all_rows, rows_of
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
-from crlft_ray.ablation.trial import Arena, run_row
+from crlft_ray.ablation.trial import Arena, ask, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
 from crlft_ray.config.tune import Budget, Tune
 from crlft_ray.errors import TrainingFailed, UserError
@@ -53,7 +53,8 @@ def study_ablation(
         seeds: worlds and initial models for each row.
         further: the rows beyond the paper's six, too.
         rows: only rows whose names contain this, and those that they are compared with.
-        split: problems to ask; settings were chosen on `validation`.
+        split: problems to ask; settings were chosen on `validation`. The same models answer both: a folder that was
+            asked one is asked the other without any training.
 
     Raises:
         UserError: the folder holds another study, or cannot be used; no row is called so.
@@ -80,9 +81,7 @@ def run_ablation(
 
     named = {row.name: row for row in rows}
     with owned(str(folder)):
-        check_same_study(
-            {"world": world_hash(), "scale": asdict(scale), "split": split}, folder / "tracking", str(folder)
-        )
+        check_same_study({"world": world_hash(), "scale": asdict(scale)}, folder / "tracking", str(folder))
         _check_all_asked(folder, named, seeds)
         connect()
         uri = tracking_uri(None, str(folder))
@@ -145,6 +144,9 @@ def _run(arena: Arena, seeds: int) -> float:
     failed = {f"{log.values['row']}, seed {log.values['seed']}": log.error for log in logs if log.state == "failed"}
     if failed:
         raise TrainingFailed("; ".join(f"{row}: {error}" for row, error in failed.items()))
+    for row in arena.rows.values():
+        for seed in range(seeds):
+            ask(arena, row, seed)
     return float(np.mean([log.last["seconds"] for log in logs]))
 
 

@@ -22,7 +22,7 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
     console.print(_table(title, rows, {"in": "in distribution", "out": "out of distribution"}, more))
     title = "in distribution, where the sub-optimal source is wrong"
     console.print(_table(title, rows, {"slips": "right", "repeated": "its very mistake"}, {}))
-    console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.output}/report.html has the rest", soft_wrap=True)
+    console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.report} has the rest", soft_wrap=True)
 
 
 def _table(

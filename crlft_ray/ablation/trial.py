@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crlft_ray.ablation.answers import Learner, write_answers
+from crlft_ray.ablation.answers import Learner, read_answers, write_answers
 from crlft_ray.ablation.draw import Level, Split
 from crlft_ray.ablation.model import TEMPLATE
 from crlft_ray.ablation.problems import Problem, problems
@@ -61,8 +61,13 @@ class Arena:
         return self.world_folder(row, seed) / f"{kind}-{'-'.join(row.weights)}"
 
     def answers_file(self, row: str, seed: int, asked_as: str = "") -> Path:
-        """The answers of a row's model; of another condition beside it."""
-        return self.row_folder(row, seed) / f"answers{f'-as-{asked_as}' if asked_as else ''}.jsonl"
+        """The answers of a row's model to this split; of another condition beside it."""
+        return self.row_folder(row, seed) / f"answers{self.suffix}{f'-as-{asked_as}' if asked_as else ''}.jsonl"
+
+    @property
+    def suffix(self) -> str:
+        """What files about another split than the test problems have in their names: the same models answer all."""
+        return "" if self.split == "test" else f"-{self.split}"
 
     def row_folder(self, row: str, seed: int) -> Path:
         """The output of a row's training."""
@@ -138,13 +143,8 @@ def run_row(asked: dict[str, Any], job: Arena) -> dict[str, Any]:
     except (UserError, TrainingFailed) as error:
         raise RuntimeError(str(error)) from None
     trained_s = time.monotonic() - began
-    all_problems = job.asked()
-    learner = Learner(trained.export, job.scale.threads * job.scale.workers)
-    answers = learner.answer(all_problems)
-    write_answers(answers, job.answers_file(row.name, seed))
-    if row.name == CRLFT:
-        for name in (name for name in SOURCES if name in row.weights and name != row.best):
-            write_answers(learner.answer(all_problems, name), job.answers_file(row.name, seed, name))
+    ask(job, row, seed)
+    answers = read_answers(job.answers_file(row.name, seed), job.asked())
     inside = [answered.right for answered in answers if answered.problem.level == IN_DISTRIBUTION]
     return {
         "finished": True,
@@ -155,6 +155,18 @@ def run_row(asked: dict[str, Any], job: Arena) -> dict[str, Any]:
         "training_s": trained_s,
         "mlflow_run_id": trained.mlflow_run_id,
     }
+
+
+def ask(job: Arena, row: Row, seed: int) -> None:
+    """Asks a trained row's model what it has not been asked: all problems, and C-RLFT's under other conditions, too."""
+    others = [name for name in SOURCES if name in row.weights and name != row.best] if row.name == CRLFT else []
+    files = {name: job.answers_file(row.name, seed, name) for name in ("", *others)}
+    missing = {name: file for name, file in files.items() if not file.exists()}
+    if missing:
+        export = job.row_folder(row.name, seed) / "export"
+        learner = Learner(str(export), job.scale.threads * job.scale.workers)
+        for name, file in missing.items():
+            write_answers(learner.answer(job.asked(), name or None), file)
 
 
 def _ignore(records: list[Record]) -> None:

@@ -71,7 +71,7 @@ def test_every_row_is_trained_alike_and_asked_everything(ablation: Ablation) -> 
         output = folder / "rows" / name
         result = json.loads((output / "result.json").read_text())
         assert (result["steps"], result["packs_consumed"]) == (3, 3)
-        answers = [json.loads(line) for line in (output / "answers.jsonl").read_text().splitlines()]
+        answers = [json.loads(line) for line in (output / "answers-validation.jsonl").read_text().splitlines()]
         assert [answer["level"] for answer in answers] == ["in"] * 12 + ["longer"] * 12 + ["phrasing"] * 12
         inside = [answer["right"] for answer in answers if answer["level"] == "in"]
         assert row.scores["in"].mean == sum(inside) / 12
@@ -81,12 +81,12 @@ def test_every_row_is_trained_alike_and_asked_everything(ablation: Ablation) -> 
         configs.append((output / "config.yaml").read_text())
     assert "condition: expert" in configs[0]
     assert "condition: expert" not in configs[1]
-    assert (folder / "rows" / "C_RLFT-0" / "answers-as-weak.jsonl").exists()
+    assert (folder / "rows" / "C_RLFT-0" / "answers-validation-as-weak.jsonl").exists()
 
 
 @pytest.mark.slow
 def test_report_and_runs(ablation: Ablation) -> None:
-    page = (Path(ablation.output) / "report.html").read_text()
+    page = Path(ablation.report).read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "One seed only" in page
     assert all(row.name in page for row in ablation.rows)
@@ -97,7 +97,7 @@ def test_report_and_runs(ablation: Ablation) -> None:
     )
     assert sorted(child.info.status for child in children) == ["FINISHED", "FINISHED"]
     assert {file.path for file in client.list_artifacts(parent.info.run_id, "ablation")} == {
-        "ablation/report.html", "ablation/ablation.json",
+        "ablation/report-validation.html", "ablation/ablation-validation.json",
     }  # fmt: skip
 
 
@@ -111,15 +111,30 @@ def test_the_same_call_trains_nothing_again(ablation: Ablation) -> None:
     assert journal.read_bytes() == before
     with pytest.raises(UserError, match=f"also has '{EVERYTHING}' with seed 0; ask for at least"):
         run_ablation(folder, ROWS[:1], SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="holds another study: its split is validation, now it would be test"):
-        run_ablation(folder, ROWS, SCALE, 1, "test", LEVELS)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_same_models_answer_another_split(ablation: Ablation) -> None:
+    folder = Path(ablation.output)
+    journal = folder / "tracking" / "study" / "trials.jsonl"
+    before = journal.read_bytes(), Path(ablation.report).read_bytes()
+    test = run_ablation(folder, ROWS, SCALE, 1, "test", LEVELS)  # type: ignore[arg-type]
+    assert journal.read_bytes() == before[0]
+    assert Path(ablation.report).read_bytes() == before[1]
+    assert "to test problems" in Path(test.report).read_text()
+    asked = [
+        [json.loads(line)["questions"] for line in (folder / "rows/C_RLFT-0" / name).read_text().splitlines()]
+        for name in ("answers.jsonl", "answers-as-weak.jsonl", "answers-validation.jsonl")
+    ]
+    assert asked[0] == asked[1] != asked[2]
 
 
 @pytest.mark.slow
 @pytest.mark.long
 def test_more_rows_are_added_to_those_that_are_there(ablation: Ablation) -> None:
     folder = Path(ablation.output)
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("rows/*/answers.jsonl")}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("rows/*/answers-validation.jsonl")}
+    assert len(before) == 2
     more = (*ROWS, next(row for row in SIX if row.name == NO_REWARD))
     after = run_ablation(folder, more, SCALE, 1, "validation", LEVELS)  # type: ignore[arg-type]
     assert after.rows[:2] == ablation.rows
