@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from crlft_ray.ablation.answers import Answered, read_answers
 from crlft_ray.ablation.paired import Interval, difference, share
-from crlft_ray.ablation.rows import CRLFT, WRONG_CONDITION, Group, Row
+from crlft_ray.ablation.rows import CRLFT, WRONG_CONDITION, Group, Row, weights_of
 from crlft_ray.ablation.scale import Scale
-from crlft_ray.ablation.trial import IN_DISTRIBUTION, Arena
+from crlft_ray.ablation.trial import CHOOSING, IN_DISTRIBUTION, Arena
 from crlft_ray.ablation.world import world_hash
 from crlft_ray.shards.manifest import read_manifest
 from crlft_ray.storage import Place
@@ -42,12 +42,26 @@ class RowResult:
 
 
 @dataclass(frozen=True)
+class ChosenWeight:
+    """C-RLFT with the weight that is best on the validation problems, as a search of the class weights finds it."""
+
+    name: str
+    """Its row."""
+    validation: dict[str, float]
+    """Accuracy of each weight's row on validation problems in distribution, by which it was chosen."""
+    rows: list[RowResult]
+    """The six rows, compared with it."""
+
+
+@dataclass(frozen=True)
 class Ablation:
     """Result of the study; also in ablation.json."""
 
     rows: list[RowResult]
     asked_wrongly: RowResult | None
     """C-RLFT's models when they are asked as the sub-optimal class; none without that row."""
+    chosen: ChosenWeight | None
+    """None without rows of other weights, and on validation problems themselves."""
     seeds: int
     split: str
     world: str
@@ -94,6 +108,7 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
         row = replace(arena.rows[CRLFT], name=WRONG_CONDITION, paper=None)
         wrongly = result(row, _scores(arena, CRLFT, seeds, "weak"))
     ablation = Ablation(
+        chosen=_chosen(arena, seeds, lambda row: result(row, scores[row.name])),
         rows=[result(row, scores[row.name]) for row in arena.rows.values()],
         asked_wrongly=wrongly,
         seeds=seeds,
@@ -110,6 +125,17 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
     part.write_text(json.dumps(ablation.to_dict(), indent=1) + "\n", encoding="utf-8")
     part.replace(file)
     return ablation
+
+
+def _chosen(arena: Arena, seeds: int, result: Callable[[Row], RowResult]) -> ChosenWeight | None:
+    weights = weights_of(arena.rows.values())
+    if not weights or arena.split == CHOOSING:
+        return None
+    choosing = replace(arena, split=CHOOSING)
+    validation = {row.name: float(_scores(choosing, row.name, seeds)["in"].mean()) for row in weights}
+    best = max(validation, key=lambda name: validation[name])
+    six = [replace(row, against=best) for row in arena.rows.values() if row.group == "six"]
+    return ChosenWeight(best, validation, [result(row) for row in six])
 
 
 def _learned_tokens(arena: Arena, row: Row, seeds: int) -> float:

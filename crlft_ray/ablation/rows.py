@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,6 +99,14 @@ def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
         raise UserError(f"rows: no row's name contains '{named}'; the rows are\n  {names}")
     needed = {row.name for row in chosen} | {row.against for row in chosen}
     return tuple(row for row in everything if row.name in needed)
+
+
+def weights_of(rows: Iterable[Row]) -> list[Row]:
+    """Those that differ in nothing but the weight of the sub-optimal class; none if there are only the six rows'."""
+    rows = list(rows)
+    if not any(row.group == "weight" for row in rows):
+        return []
+    return [row for row in rows if row.group == "weight" or row.name in (CRLFT, NO_REWARD)]
 
 
 def _by_share() -> tuple[Row, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,9 @@ import numpy as np
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.results import Ablation, results_of
-from crlft_ray.ablation.rows import Row, all_rows, rows_of
+from crlft_ray.ablation.rows import Row, all_rows, rows_of, weights_of
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
-from crlft_ray.ablation.trial import Arena, ask, run_row
+from crlft_ray.ablation.trial import CHOOSING, Arena, ask, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
 from crlft_ray.config.tune import Budget, Tune
 from crlft_ray.errors import TrainingFailed, UserError
@@ -144,9 +144,12 @@ def _run(arena: Arena, seeds: int) -> float:
     failed = {f"{log.values['row']}, seed {log.values['seed']}": log.error for log in logs if log.state == "failed"}
     if failed:
         raise TrainingFailed("; ".join(f"{row}: {error}" for row, error in failed.items()))
-    for row in arena.rows.values():
-        for seed in range(seeds):
+    choosing = replace(arena, split=CHOOSING)
+    for seed in range(seeds):
+        for row in arena.rows.values():
             ask(arena, row, seed)
+        for row in weights_of(arena.rows.values()):
+            ask(choosing, row, seed)
     return float(np.mean([log.last["seconds"] for log in logs]))
 
 

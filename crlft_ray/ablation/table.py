@@ -9,6 +9,7 @@ from rich.table import Table
 
 from crlft_ray.ablation.paired import Interval
 from crlft_ray.ablation.results import Ablation, Measure, RowResult
+from crlft_ray.ablation.rows import CRLFT
 
 
 def print_ablation(ablation: Ablation, console: Console) -> None:
@@ -22,18 +23,26 @@ def print_ablation(ablation: Ablation, console: Console) -> None:
     console.print(_table(title, rows, {"in": "in distribution", "out": "out of distribution"}, more))
     title = "in distribution, where the sub-optimal source is wrong"
     console.print(_table(title, rows, {"slips": "right", "repeated": "its very mistake"}, {}))
+    if chosen := ablation.chosen:
+        tried = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in chosen.validation.items())
+        title = f"{chosen.name}, the best weight on validation problems ({tried})"
+        console.print(_table(title, chosen.rows, {"in": "in distribution", "out": "out of distribution"}, {}, "chosen"))
     console.print(f"{ablation.seconds_per_row:.0f} s a row; {ablation.report} has the rest", soft_wrap=True)
 
 
 def _table(
-    title: str, rows: Sequence[RowResult], measures: Mapping[Measure, str], more: Mapping[str, Sequence[str]]
+    title: str,
+    rows: Sequence[RowResult],
+    measures: Mapping[Measure, str],
+    more: Mapping[str, Sequence[str]],
+    first: str = CRLFT,
 ) -> Table:
-    """Each measure under its heading with how far C-RLFT is ahead; then the columns of `more`."""
+    """Each measure under its heading with how far `first` is ahead; then the columns of `more`."""
     columns: list[tuple[str, Sequence[str]]] = []
     for measure, heading in measures.items():
         columns.append((heading, [_plain(row.scores[measure]) for row in rows]))
         ahead = ["" if row.name == row.against else _signed(row.behind[measure]) for row in rows]
-        columns.append(("C-RLFT − row", ahead))
+        columns.append((f"{first} − row", ahead))
     columns += more.items()
     table = Table("row", title=title, title_justify="left")
     for heading, _ in columns:

@@ -25,6 +25,8 @@ from crlft_ray.tuning.journal import State
 from crlft_ray.tuning.trial import clean_up
 
 IN_DISTRIBUTION: Level = "in"
+CHOOSING: Split = "validation"
+"""The problems on which settings are chosen."""
 
 
 @dataclass(frozen=True)

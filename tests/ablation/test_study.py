@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from crlft_ray.ablation.answers import Answered, write_answers
 from crlft_ray.ablation.model import Size
-from crlft_ray.ablation.results import Ablation
+from crlft_ray.ablation.results import Ablation, _chosen
 from crlft_ray.ablation.rows import CRLFT, EVERYTHING, NO_REWARD, SIX, rows_of
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.study import _check_all_asked, run_ablation
+from crlft_ray.ablation.trial import Arena
 from crlft_ray.errors import UserError
 from crlft_ray.tuning.journal import Journal
 
@@ -56,6 +60,26 @@ def test_a_folder_with_a_row_that_is_no_more_is_refused(tmp_path: Path) -> None:
     journal.started("000", {"seed": 0, "row": "C-RLFT, 2% expert"})
     with pytest.raises(UserError, match=r"has 'C-RLFT, 2% expert', which is no row any more; choose another output"):
         _check_all_asked(tmp_path, {row.name: row for row in SIX}, 1)
+
+
+def test_the_weight_that_validation_chooses_is_compared_with_the_six_rows(tmp_path: Path) -> None:
+    rows = {row.name: row for row in (*SIX, *rows_of(named="weight 0.3")[1:])}
+    arena = Arena(tmp_path, rows, SCALE, LEVELS, "test", "", "", None)  # type: ignore[arg-type]
+    right = {"test": {CRLFT: 5, f"{CRLFT}, weight 0.3": 4}, "validation": {CRLFT: 2, f"{CRLFT}, weight 0.3": 6}}
+    for split, of_rows in right.items():
+        there = replace(arena, split=split)  # type: ignore[arg-type]
+        for name in rows:
+            there.row_folder(name, 0).mkdir(parents=True, exist_ok=True)
+            answers = [Answered(each, "", n < of_rows.get(name, 3)) for n, each in enumerate(there.asked())]
+            write_answers(answers, there.answers_file(name, 0))
+    chosen = _chosen(arena, 1, lambda row: (row.name, row.against))  # type: ignore[arg-type, return-value]
+    assert chosen is not None
+    assert chosen.name == f"{CRLFT}, weight 0.3"
+    assert chosen.validation == {CRLFT: 2 / 12, NO_REWARD: 3 / 12, chosen.name: 6 / 12}
+    compared: Any = chosen.rows
+    assert compared == [(row.name, chosen.name) for row in SIX]
+    assert _chosen(replace(arena, split="validation"), 1, lambda row: None) is None  # type: ignore[arg-type, return-value]
+    assert _chosen(replace(arena, rows={row.name: row for row in SIX}), 1, lambda row: None) is None  # type: ignore[arg-type, return-value]
 
 
 @pytest.fixture(scope="module")
