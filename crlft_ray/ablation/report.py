@@ -26,7 +26,7 @@ _SIX_PLACES: Mapping[Group, Sequence[str]] = {
 """Rows of the six that are points of a further comparison, too."""
 
 
-def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
+def write_report(ablation: Ablation, arena: Arena) -> list[Path]:
     """Writes report.html, or that of another split; returns it with the JSON file beside it."""
     six = [row for row in ablation.rows if row.group == "six"]
     with_wrong = [row for row in ablation.all_rows() if row.group == "six"]
@@ -43,11 +43,10 @@ def write_report(ablation: Ablation, arena: Arena, folder: Path) -> list[Path]:
         maps=picture(maps) if maps else None,
         apart=apart,
     )
-    report = Path(ablation.report)
-    part = report.with_name(f"{report.name}.part")
+    part = arena.report_file.with_suffix(".html.part")
     part.write_text(page, encoding="utf-8")
-    part.replace(report)
-    return [report, folder / f"ablation{arena.suffix}.json"]
+    part.replace(arena.report_file)
+    return [arena.report_file, arena.results_file]
 
 
 def _curves(ablation: Ablation, six: Sequence[RowResult]) -> list[bytes]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from crlft_ray.ablation.answers import Answered, read_answers
 from crlft_ray.ablation.paired import Interval, difference, share
-from crlft_ray.ablation.rows import CRLFT, WRONG_CONDITION, Group, Row, weights_of
+from crlft_ray.ablation.rows import CRLFT, WRONG_CONDITION, Group, Row, weight_rows
 from crlft_ray.ablation.scale import Scale
 from crlft_ray.ablation.trial import CHOOSING, IN_DISTRIBUTION, Arena
 from crlft_ray.ablation.world import world_hash
@@ -117,18 +117,17 @@ def results_of(arena: Arena, seeds: int, seconds: float, run_id: str | None) -> 
         scale=arena.scale,
         seconds_per_row=seconds,
         output=str(arena.folder),
-        report=str(arena.folder / f"report{arena.suffix}.html"),
+        report=str(arena.report_file),
         mlflow_run_id=run_id,
     )
-    file = arena.folder / f"ablation{arena.suffix}.json"
-    part = file.with_name(f"{file.name}.part")
+    part = arena.results_file.with_suffix(".json.part")
     part.write_text(json.dumps(ablation.to_dict(), indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    part.replace(arena.results_file)
     return ablation
 
 
 def _chosen(arena: Arena, seeds: int, result: Callable[[Row], RowResult]) -> ChosenWeight | None:
-    weights = weights_of(arena.rows.values())
+    weights = weight_rows(arena.rows.values())
     if not weights or arena.split == CHOOSING:
         return None
     choosing = replace(arena, split=CHOOSING)

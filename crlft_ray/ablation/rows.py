@@ -101,7 +101,7 @@ def rows_of(*, further: bool = False, named: str = "") -> tuple[Row, ...]:
     return tuple(row for row in everything if row.name in needed)
 
 
-def weights_of(rows: Iterable[Row]) -> list[Row]:
+def weight_rows(rows: Iterable[Row]) -> list[Row]:
     """Those that differ in nothing but the weight of the sub-optimal class; none if there are only the six rows'."""
     rows = list(rows)
     if not any(row.group == "weight" for row in rows):

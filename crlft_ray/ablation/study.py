@@ -14,7 +14,7 @@ import numpy as np
 from crlft_ray.ablation.draw import Level
 from crlft_ray.ablation.model import write_model
 from crlft_ray.ablation.results import Ablation, results_of
-from crlft_ray.ablation.rows import Row, all_rows, rows_of, weights_of
+from crlft_ray.ablation.rows import Row, all_rows, rows_of, weight_rows
 from crlft_ray.ablation.scale import FROZEN_WORLD, FULL, QUICK, Scale
 from crlft_ray.ablation.trial import CHOOSING, Arena, ask, run_row
 from crlft_ray.ablation.world import TEST_PROBLEMS, World, world_hash
@@ -91,7 +91,7 @@ def run_ablation(
         with run.ended_with_block():
             seconds = _run(arena, seeds)
             ablation = results_of(arena, seeds, seconds, run.run_id)
-            run.log_artifacts(write_report(ablation, arena, folder), "ablation")
+            run.log_artifacts(write_report(ablation, arena), "ablation")
     return ablation
 
 
@@ -148,7 +148,7 @@ def _run(arena: Arena, seeds: int) -> float:
     for seed in range(seeds):
         for row in arena.rows.values():
             ask(arena, row, seed)
-        for row in weights_of(arena.rows.values()):
+        for row in weight_rows(arena.rows.values()):
             ask(choosing, row, seed)
     return float(np.mean([log.last["seconds"] for log in logs]))
 

@@ -64,11 +64,21 @@ class Arena:
 
     def answers_file(self, row: str, seed: int, asked_as: str = "") -> Path:
         """The answers of a row's model to this split; of another condition beside it."""
-        return self.row_folder(row, seed) / f"answers{self.suffix}{f'-as-{asked_as}' if asked_as else ''}.jsonl"
+        return self.row_folder(row, seed) / f"answers{self._suffix}{f'-as-{asked_as}' if asked_as else ''}.jsonl"
 
     @property
-    def suffix(self) -> str:
-        """What files about another split than the test problems have in their names: the same models answer all."""
+    def results_file(self) -> Path:
+        """Where what was found lies as JSON."""
+        return self.folder / f"ablation{self._suffix}.json"
+
+    @property
+    def report_file(self) -> Path:
+        """Where it lies as a page."""
+        return self.folder / f"report{self._suffix}.html"
+
+    @property
+    def _suffix(self) -> str:
+        """In the names of files about another split than the test problems: the same models answer all."""
         return "" if self.split == "test" else f"-{self.split}"
 
     def row_folder(self, row: str, seed: int) -> Path:

@@ -17,8 +17,7 @@ from typing import Any
 THREADS = 2
 
 
-def main() -> None:
-    """Trains; padding does not count as tokens."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("conversations", type=Path, help="a JSON list of lists of ids")
@@ -32,7 +31,12 @@ def main() -> None:
     parser.add_argument("--grouped", action="store_true", help="conversations of about one length together")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--memory", action="store_true")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Trains; padding does not count as tokens."""
+    arguments = _arguments()
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
