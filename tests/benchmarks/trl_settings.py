@@ -1,6 +1,6 @@
 """Which of TRL's settings are its fastest here: what `train.py` and `memory.py` compare ours with.
 
-    python tests/benchmarks/trl.py [--steps 2] [--rounds 2] [--only …]
+    python tests/benchmarks/trl_settings.py [--steps 2] [--rounds 2] [--only …]
 
 SmolLM2-135M on chitchat conversations, packs of 2,048 tokens, 8,192 tokens a step, two threads: packed both ways and
 padded, each with other attention, precision or micro-batches than the first of its kind. Conversations that are packed
