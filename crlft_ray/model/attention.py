@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from crlft_ray.errors import UserError
 from crlft_ray.model.blocked_attention import BlockedAttention
+from crlft_ray.model.head_size import in_one_head_size
 
 NAME = "crlft_varlen"
 
@@ -117,25 +118,6 @@ def _varlen_kernel(
 
     q_TNH, k_TKH, v_TKH = (whole[0].transpose(0, 1) for whole in (q_1NTH, k_1KTH, v_1KTH))
     return in_one_head_size(attend, q_TNH, k_TKH, v_TKH)[None]
-
-
-def in_one_head_size(
-    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
-    q_TNH: torch.Tensor,
-    k_TKH: torch.Tensor,
-    v_TKH: torch.Tensor,
-) -> torch.Tensor:
-    """[T, N, the values' head size] by a function that takes one head size alone, and knows its scale.
-
-    Multi-head latent attention has smaller values than queries. They are filled up with zeros, which end as zeros in
-    the output; zeros in queries and keys would add nothing to a score.
-    """
-    size = max(q_TNH.shape[-1], v_TKH.shape[-1])
-    filled = [
-        whole if whole.shape[-1] == size else F.pad(whole, (0, size - whole.shape[-1]))
-        for whole in (q_TNH, k_TKH, v_TKH)
-    ]
-    return attend(*filled)[..., : v_TKH.shape[-1]]
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

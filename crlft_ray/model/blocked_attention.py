@@ -1,6 +1,7 @@
-"""Causal attention on CPUs in bf16, where torch's own kernel takes several times as long backward.
+"""Causal attention on CPUs in bf16, where torch's own kernel is fast forward, and slow backward.
 
-Sequences of about one length are done together, in blocks of queries: block b sees the keys up to its own end.
+Sequences of about one length are done together: forward by that kernel, backward in blocks of queries, of which block b
+sees the keys up to its own end.
 
     keys       0 1 2 3 4 5
     block 0    x . . . . .        queries 0, 1, 2 of every sequence and head in one product
@@ -17,10 +18,13 @@ R = S·K rows of a product, each with the queries of the G = N / K heads that sh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
+from crlft_ray.model.head_size import in_one_head_size
 
 _BLOCK = 128
 
@@ -103,18 +107,14 @@ class BlockedAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         """[T, N, H], in the dtype of `q_TNH`."""
         by_query, by_key = rows(lengths, q_TNH.shape[1], k_TKH.shape[1]), rows(lengths, k_TKH.shape[1], k_TKH.shape[1])
-        scaled_TNH = q_TNH * scale
+        attend = partial(F.scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=True)
         parts = []
         for number, group in enumerate(groups(lengths)):
             sizes = (len(group.tokens_SL) * k_TKH.shape[1], -1, group.tokens_SL.shape[1])
-            q_RGLH = _take(scaled_TNH, by_query.taken[number], sizes)
-            k_RLH, v_RLH = (_take(whole, by_key.taken[number], sizes)[:, 0] for whole in (k_TKH, v_TKH))
-            out_RGLH = q_RGLH.new_empty(*q_RGLH.shape[:3], v_RLH.shape[2])
-            for begin, end in _blocks(q_RGLH.shape[2]):
-                p_RQE = _probabilities(q_RGLH[:, :, begin:end], k_RLH[:, :end], begin)
-                out_RQH = torch.bmm(p_RQE, v_RLH[:, :end])
-                out_RGLH[:, :, begin:end] = out_RQH.view(len(k_RLH), -1, end - begin, v_RLH.shape[2])
-            parts.append(out_RGLH.view(-1, v_RLH.shape[2]))
+            q_RGLH = _take(q_TNH, by_query.taken[number], sizes)
+            k_R1LH, v_R1LH = (_take(whole, by_key.taken[number], sizes) for whole in (k_TKH, v_TKH))
+            out_RGLH = in_one_head_size(attend, q_RGLH, k_R1LH, v_R1LH)
+            parts.append(out_RGLH.reshape(-1, v_TKH.shape[2]))
         ctx.lengths, ctx.scale = lengths, scale
         # Probabilities are computed again: kept, they would be the most that a layer keeps.
         ctx.save_for_backward(q_TNH, k_TKH, v_TKH)

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from crlft_ray.errors import UserError
-from crlft_ray.model.attention import in_one_head_size, packed_attention
+from crlft_ray.model.attention import packed_attention
 from crlft_ray.model.batch import empty_pack, micro_batch, pack_of_sequences
+from crlft_ray.model.head_size import in_one_head_size
 from crlft_ray.model.load import load_model
 from crlft_ray.model.packed import PackedModel
 
