@@ -32,7 +32,13 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": None,
-        "zero_optimization": {"stage": 3, "contiguous_gradients": True, **communication(config)},
+        "zero_optimization": {
+            "stage": 3,
+            "contiguous_gradients": True,
+            # The optimizer takes a copy of a group's gradients; by default of all that a rank has.
+            "sub_group_size": 10_000_000,
+            **communication(config),
+        },
     }
     return _merged(ours, config.train.deepspeed)
 
