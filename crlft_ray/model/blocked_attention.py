@@ -113,6 +113,7 @@ class BlockedAttention(torch.autograd.Function):
             sizes = (len(group.tokens_SL) * k_TKH.shape[1], -1, group.tokens_SL.shape[1])
             q_RGLH = _take(q_TNH, by_query.taken[number], sizes)
             k_R1LH, v_R1LH = (_take(whole, by_key.taken[number], sizes) for whole in (k_TKH, v_TKH))
+            # For two head sizes it has no kernel, and would hold all scores at once.
             out_RGLH = in_one_head_size(attend, q_RGLH, k_R1LH, v_R1LH)
             parts.append(out_RGLH.reshape(-1, v_TKH.shape[2]))
         ctx.lengths, ctx.scale = lengths, scale

@@ -1,4 +1,4 @@
-"""Heads whose values are smaller than their queries, for kernels that know one size."""
+"""Heads whose values differ in size from their queries, for kernels that know one size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def in_one_head_size(
     k: torch.Tensor,
     v: torch.Tensor,
 ) -> torch.Tensor:
-    """[T, N, the values' head size] by a function that takes one head size alone, and knows its scale.
+    """[..., the values' head size] by a function that takes one head size alone, and knows its scale.
 
     Multi-head latent attention has smaller values than queries. They are filled up with zeros, which end as zeros in
     the output; zeros in queries and keys would add nothing to a score.
