@@ -4,7 +4,7 @@
       attempt.json                        number of the newest attempt: a start of all workers
       checkpoint_0003_00000050/           attempt 3, after step 50
         zero3/…optim_states.pt            written by every rank
-        universal/                        made when another number of workers goes on from it
+        universal/                        made when another layout goes on from it: as of another number of workers
         state.json                        written last: the run's state, and the size and SHA-256 of every file
 
 A folder without state.json is no checkpoint. An attempt writes only under its own number, so a worker of an earlier
@@ -39,7 +39,7 @@ class StoredFile:
     name: str
     """Relative to the checkpoint's folder."""
     rank: int
-    """Who wrote it, and reads it where the world size is the same."""
+    """Who wrote it, and reads it where the layout is the same."""
     size: int
     sha256: str
 

@@ -1,8 +1,10 @@
 """Finds the newest checkpoint that is whole and brings to this rank what it needs of it.
 
-the same world size:  each rank fetches and checks its own files
-another one:          rank 0 checks all and converts them once to DeepSpeed's universal format, on the same storage;
-                      every rank reads from that, or from one copy of it on its node
+the same layout:  each rank fetches and checks its own files
+another one:      rank 0 checks all and converts them once to DeepSpeed's universal format, on the same storage;
+                  every rank reads from that, or from one copy of it on its node
+
+The layout is the world size, and how many elements the groups have in which a rank's optimizer works.
 """
 
 from __future__ import annotations
@@ -71,8 +73,12 @@ class Resumption:
                 scratch.remove()
 
 
-def find_resumption(folder: Place) -> Resumption | None:
+def find_resumption(folder: Place, sub_group_size: int) -> Resumption | None:
     """The newest checkpoint that every rank can use, fetched; None if there is none; collective.
+
+    Args:
+        folder: of the checkpoints.
+        sub_group_size: DeepSpeed's setting of the engine that will load it.
 
     Raises:
         NoneUsable: there were some, all damaged.
@@ -84,7 +90,9 @@ def find_resumption(folder: Place) -> Resumption | None:
     dist.broadcast_object_list(listed)
     checkpoints, passed_over = listed[0]
     for checkpoint in checkpoints:
-        found = Resumption(checkpoint, Scratch(), checkpoint.state.world_size != dist.get_world_size(), passed_over)
+        state = checkpoint.state
+        other_layout = (state.world_size, state.sub_group_size) != (dist.get_world_size(), sub_group_size)
+        found = Resumption(checkpoint, Scratch(), other_layout, passed_over)
         reasons: list[str | None] = [None] * dist.get_world_size()
         reason = _fetch(found)
         meet(f"fetched {checkpoint.place.name}")

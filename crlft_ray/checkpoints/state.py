@@ -33,3 +33,5 @@ class RunState:
     heldout: float | None
     """Held-out loss of the `infer_as` class under its own condition, where it was measured at this very step."""
     config: dict[str, Any]
+    sub_group_size: int = 1_000_000_000
+    """DeepSpeed's setting, by which a rank lays out its optimizer's state; older checkpoints have its default."""

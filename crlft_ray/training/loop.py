@@ -44,7 +44,11 @@ class Loop:
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._order = job.order
         self._steps = planned_steps(job.config, self._order)
-        self._state = replace(found.checkpoint.state if found else self._beginning(), world_size=self._world_size)
+        self._state = replace(
+            found.checkpoint.state if found else self._beginning(),
+            world_size=self._world_size,
+            sub_group_size=engine.optimizer.sub_group_size,
+        )
         self._reports = Reports(job, self._rank)
         if found and found.checkpoint.state.config.get("train") != job.config.model_dump(mode="json")["train"]:
             # The steps after it are learned in another way, and give other values. The driver has looked at the newest

@@ -77,12 +77,13 @@ def train_worker(job: TrainJob) -> dict[str, Any]:
     prepare_process(job.config)
     from crlft_ray.checkpoints.resume import NoneUsable, find_resumption, load
     from crlft_ray.model.find import model_folder
-    from crlft_ray.training.engine import build_engine
+    from crlft_ray.training.engine import build_engine, deepspeed_config
     from crlft_ray.training.loop import Loop
 
     found = None
     try:
-        found = find_resumption(job.checkpoints)
+        sub_group_size = deepspeed_config(job.config)["zero_optimization"]["sub_group_size"]
+        found = find_resumption(job.checkpoints, sub_group_size)
         packs = started(job.packs(found.checkpoint.state.packs_consumed if found else 0))
         folder = str(model_folder(job.config.model))
         engine = build_engine(job.config, folder, job.tokenizer, universal=bool(found and found.universal))

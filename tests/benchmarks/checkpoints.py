@@ -43,14 +43,20 @@ class _NoWatch:
         """Nobody waits for anybody here."""
 
 
-def _engine(model: str, universal: bool = False) -> tuple[Config, Any]:
-    from crlft_ray.device import prepare_process, with_precision
+def _config(model: str) -> Config:
+    from crlft_ray.device import with_precision
+
+    return with_precision(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"model={model}"]))
+
+
+def _engine(model: str, universal: bool = False) -> Any:
+    from crlft_ray.device import prepare_process
     from crlft_ray.shards.prepare import chat_tokenizer, model_path
     from crlft_ray.training.engine import build_engine
 
-    config = with_precision(load_config(ROOT / "jobs/configs/quickstart.yaml", [f"model={model}"]))
+    config = _config(model)
     prepare_process(config)
-    return config, build_engine(config, model_path(config), chat_tokenizer(config), universal=universal)
+    return build_engine(config, model_path(config), chat_tokenizer(config), universal=universal)
 
 
 def _one_step(engine: Any) -> None:
@@ -68,10 +74,15 @@ def _one_step(engine: Any) -> None:
     Stepper(engine, [1.0], per_sequence=False, watch=_NoWatch()).step([pack], 1, 1e-5)  # type: ignore[arg-type]
 
 
-def _state(step: int, parameters: int, world_size: int) -> Any:
+def _state(step: int, engine: Any, world_size: int) -> Any:
     from crlft_ray.checkpoints.state import RunState
 
-    return RunState(step, 1, world_size, "", "", {}, parameters, 0, "", 0, 0, None, {})
+    parameters, sub_group_size = _parameters(engine), engine.optimizer.sub_group_size
+    return RunState(step, 1, world_size, "", "", {}, parameters, 0, "", 0, 0, None, {}, sub_group_size)
+
+
+def _parameters(engine: Any) -> int:
+    return sum(p.ds_numel for p in engine.module.parameters())
 
 
 def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
@@ -83,12 +94,11 @@ def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
     from crlft_ray.checkpoints.writer import Writer
     from crlft_ray.storage import Place
 
-    _, engine = _engine(model)
+    engine = _engine(model)
     _one_step(engine)
-    parameters = sum(p.ds_numel for p in engine.module.parameters())
     written: list[Any] = []
     writer = Writer(Place.of(folder) / "checkpoints", 1, 1, 600, written.append, lambda seconds: None)
-    blocked = [writer.save(engine, _state(step, parameters, world_size), wait=True) for step in range(1, 5)]
+    blocked = [writer.save(engine, _state(step, engine, world_size), wait=True) for step in range(1, 5)]
     tensors = [t for t in pytree.tree_leaves(writer._snapshots._contents) if isinstance(t, torch.Tensor)]
     copies = [torch.empty_like(tensor) for tensor in tensors]
     seconds = []
@@ -100,7 +110,13 @@ def measure_saving(rank: int, world_size: int, model: str, folder: str) -> None:
         seconds.append(time.perf_counter() - began)
     if rank == 0:
         size = sum(tensor.nbytes for tensor in tensors) / 1e9
-        found = {"blocked": blocked, "copy": seconds, "gb": size, "bytes": written[-1].bytes, "parameters": parameters}
+        found = {
+            "blocked": blocked,
+            "copy": seconds,
+            "gb": size,
+            "bytes": written[-1].bytes,
+            "parameters": _parameters(engine),
+        }
         (Path(folder) / "saving.json").write_text(json.dumps(found))
 
 
@@ -111,10 +127,12 @@ def measure_resuming(rank: int, world_size: int, model: str, folder: str) -> Non
 
     from crlft_ray.checkpoints.resume import find_resumption, load
     from crlft_ray.storage import Place
+    from crlft_ray.training.engine import deepspeed_config
 
-    found = find_resumption(Place.of(folder) / "checkpoints")
+    sub_group_size = deepspeed_config(_config(model))["zero_optimization"]["sub_group_size"]
+    found = find_resumption(Place.of(folder) / "checkpoints", sub_group_size)
     assert found is not None
-    _, engine = _engine(model, found.universal)
+    engine = _engine(model, found.universal)
     load(engine, found)
     found.close()
     sums = torch.tensor([float(found.bytes_read), found.seconds], dtype=torch.float64)

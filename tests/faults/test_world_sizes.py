@@ -1,10 +1,11 @@
-"""Another number of workers: the same packs, the same curve, moments and settings survive."""
+"""Another number of workers, or another layout: the same packs, the same curve, moments and settings survive."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_another_number_of_workers_on_an_object_store(
     assert _scratch_folders() <= before
 
 
+def test_other_groups_of_the_optimizer(new_run: NewRun, reference: Trained) -> None:
+    """As many workers lay their optimizer's state out in another way: also one whose default was another one."""
+    config, output = new_run(precision="fp32")
+    groups = {"zero_optimization": {"sub_group_size": 2_000}}
+    train(_with(load_config(config), max_steps=MID_EPOCH, deepspeed=groups))
+    _check(train(load_config(config)), output, MID_EPOCH, reference)
+
+
 def _train_in_two(config: Config, before: int, after: int, at: int, caplog: pytest.LogCaptureFixture) -> Trained:
     """Up to a step with one number of workers, then to the end with another one."""
     train(_with(config, workers=before, max_steps=at))
@@ -71,7 +80,7 @@ def _train_in_two(config: Config, before: int, after: int, at: int, caplog: pyte
     return trained
 
 
-def _with(config: Config, **settings: int) -> Config:
+def _with(config: Config, **settings: Any) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update=settings)})
 
 
