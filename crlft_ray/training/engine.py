@@ -71,7 +71,7 @@ def import_deepspeed() -> Any:
 def build_engine(config: Config, model_path: str, tokenizer: ChatTokenizer, *, universal: bool = False) -> Any:
     """The engine around a `PackedModel`; every rank calls it, the parameters are partitioned as they are loaded.
 
-    With `universal` it loads DeepSpeed's universal checkpoints, otherwise those of the same world size.
+    With `universal` it loads DeepSpeed's universal checkpoints, otherwise those of the same layout.
 
     Raises:
         UserError: DeepSpeed does not take `train.deepspeed`; the same on every rank.

@@ -124,6 +124,17 @@ def test_damage_is_named(damaged: bytes | None, message: str, folder: Place) -> 
     assert "zero3/a.pt" in str(error.value)
 
 
+def test_an_older_checkpoint_has_the_groups_of_deepspeed(folder: Place) -> None:
+    """State of before it knew how many elements the optimizer's groups have."""
+    place = _write(folder, 1, 50)
+    content = json.loads((place / "state.json").read_text())
+    del content["state"]["sub_group_size"]
+    covered = json.dumps({key: content[key] for key in ("state", "files")}, sort_keys=True)
+    content["sha256"] = hashlib.sha256(covered.encode()).hexdigest()
+    (place / "state.json").write_text(json.dumps(content))
+    assert read_checkpoint(place).state.sub_group_size == 1_000_000_000
+
+
 def test_any_changed_value_of_the_state_is_noticed(folder: Place) -> None:
     place = _write(folder, 1, 50)
     content = json.loads((place / "state.json").read_text())

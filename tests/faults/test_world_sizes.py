@@ -64,7 +64,7 @@ def test_another_number_of_workers_on_an_object_store(
 
 
 def test_other_groups_of_the_optimizer(new_run: NewRun, reference: Trained) -> None:
-    """As many workers lay their optimizer's state out in another way: also one whose default was another one."""
+    """As many workers, but groups of another size: so are checkpoints of before the present default."""
     config, output = new_run(precision="fp32")
     groups = {"zero_optimization": {"sub_group_size": 2_000}}
     train(_with(load_config(config), max_steps=MID_EPOCH, deepspeed=groups))
